@@ -1,0 +1,1 @@
+from parmap._version import __version__ as __version__
