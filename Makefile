@@ -1,0 +1,71 @@
+# Everything a developer runs. Each target makes its own .venv when it is missing; all that must be
+# on the machine is Python 3.11 or newer (with venv), git and make.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+# The first Python on PATH that runs and is new enough (a version manager's shim may be there and not run).
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.14 python3.15 python; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo "$$python" && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+SPHINX := $(BIN)/python -m sphinx -W -n --keep-going -q
+
+# `make test PYTEST_ARGS="-k order -x"`; `make demo FOLDER=path`
+PYTEST_ARGS ?=
+FOLDER ?=
+
+.PHONY: help demo test quick check lint types docs bench stress clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed  ## index the standard library's source in parallel, beside a plain loop
+	@$(BIN)/python examples/index_source.py $(FOLDER)
+
+test: $(VENV)/.installed-dev  ## every test but the stress tests (under 5 minutes on 2 cores)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+quick: $(VENV)/.installed-dev  ## the tests that take less than a second each
+	$(BIN)/python -m pytest -m "not slow and not stress" $(PYTEST_ARGS)
+
+check: lint types docs  ## what must be clean before a commit: ruff, mypy, pyright, docs
+
+lint: $(VENV)/.installed-dev  ## ruff, both the rules and the format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-dev  ## mypy (strict), pyright, and a complete public face
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/pyright --pythonpath $(BIN)/python --verifytypes parmap --ignoreexternal
+
+docs: $(VENV)/.installed-dev  ## build the documentation, warnings are errors, and run its examples
+	$(SPHINX) -b html docs docs/_build/html
+	$(SPHINX) -b doctest docs docs/_build/doctest
+
+bench: $(VENV)/.installed-dev  ## parmap beside the standard library, in one run
+	$(BIN)/python benchmarks/run.py
+
+stress: $(VENV)/.installed-dev  ## random kills, large runs, 10,000 examples per property (long)
+	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -m "stress or not stress" \
+		-o faulthandler_timeout=1800 $(PYTEST_ARGS)
+
+clean:  ## remove .venv and everything built
+	rm -rf $(VENV) build dist docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find src tests examples benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A new pip first: --group came with pip 25.1, and the pip that venv brings along may be years older.
+$(VENV)/.pip:
+	@test -n "$(PYTHON)" || { echo "parmap needs Python 3.11 or newer: make PYTHON=/path/to/python3"; exit 1; }
+	@$(BIN)/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.pip pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable . --group dev
+	@touch $@
