@@ -1,0 +1,325 @@
+"""A stream of bytes between two processes that carries descriptors as well.
+
+The kernel's rules, which this module hides:
+
+* Descriptors ride on a byte. A batch is attached to the first byte of one `sendmsg`, so it is sent
+  exactly once, however little of the rest was taken; and it arrives in the very `recvmsg` that
+  takes that byte, never later.
+* One message takes at most 253 of them, so more travel as several one-byte messages in front of
+  the rest.
+* What does not fit the receiver (its limit of open files) is dropped silently but for a flag: here
+  an error.
+
+`Link` is the socket; it serves a blocking user (a worker) and a non-blocking one (the driver).
+`Outbox` is the queue that a non-blocking user needs in front of it. The low-level ``_socket`` is
+used because ``socket`` costs each worker 5 ms.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import sys
+from collections import deque
+from typing import TYPE_CHECKING
+
+from parmap._memory.host import close_quietly, duplicate, lift, passes_descriptors, too_many
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from typing_extensions import Buffer
+
+MAX_FDS = 250  # in one message; the kernel's own limit is 253
+_IOV_MAX = 1024
+_FIRST_FREE = 3  # after the standard streams
+_MSG_NOSIGNAL: int = getattr(_socket, "MSG_NOSIGNAL", 0)
+_MSG_CLOEXEC: int = getattr(_socket, "MSG_CMSG_CLOEXEC", 0)
+_SCM_RIGHTS: int = getattr(_socket, "SCM_RIGHTS", 1)
+_ANCILLARY: int = _socket.CMSG_SPACE(253 * 4) if hasattr(_socket, "CMSG_SPACE") else 0
+_GONE = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ESHUTDOWN, errno.ENOTCONN})
+
+
+class Link:
+    """One end of a stream socket that passes descriptors. Owns the socket.
+
+    Not thread-safe: one thread may send and one other may receive. Descriptors that were sent stay
+    the sender's to close (the kernel takes references of its own); those that arrive are the
+    receiver's.
+    """
+
+    __slots__ = ("_rights", "_sock", "_torn")
+
+    def __init__(self, sock: _socket.socket) -> None:
+        """Take over `sock`, connected, blocking or not as it is."""
+        self._sock = sock
+        self._rights = passes_descriptors()
+        self._torn = False
+
+    @classmethod
+    def from_fd(cls, fd: int, *, blocking: bool = True) -> Link:
+        """Return a link over an inherited descriptor, which it owns from now on."""
+        sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, lift(fd))
+        sock.setblocking(blocking)
+        return cls(sock)
+
+    @classmethod
+    def pair(cls) -> tuple[Link, Link]:
+        """Two connected links, blocking, not inheritable."""
+        try:
+            one, other = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM, 0)
+        except OSError as error:
+            too_many(error)
+        return cls.from_fd(one.detach()), cls.from_fd(other.detach())
+
+    def fileno(self) -> int:
+        """Return the socket's number, -1 once closed."""
+        return self._sock.fileno()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` or `detach` was called."""
+        return self._sock.fileno() < 0
+
+    def setblocking(self, blocking: bool) -> None:
+        """Choose whether operations wait (a worker) or not (the driver)."""
+        self._sock.setblocking(blocking)
+
+    def send_some(self, buffers: deque[memoryview], fds: deque[int]) -> int:
+        """Send what the socket takes now of one message; return the number of bytes.
+
+        What was sent is removed from `buffers` and `fds`.
+
+        `buffers` are non-empty flat views of bytes (`flatten` makes them); `fds` ride on the first
+        byte. Returns 0 when the socket is full, or when nothing is left. A vanished peer raises
+        BrokenPipeError or ConnectionResetError.
+        """
+        total = 0
+        while len(fds) > MAX_FDS:
+            # All but the last batch ride on one byte each; the stream keeps the order.
+            if not buffers:
+                raise ValueError(
+                    "descriptors need at least one byte for each 250 of them to ride on"
+                )
+            if not self._send_message([buffers[0][:1]], [fds[i] for i in range(MAX_FDS)]):
+                return total
+            for _ in range(MAX_FDS):
+                fds.popleft()
+            total += _drop(buffers, 1)
+        if buffers:
+            batch = (
+                [buffers[i] for i in range(_IOV_MAX)] if len(buffers) > _IOV_MAX else list(buffers)
+            )
+            sent = self._send_message(batch, list(fds))
+            if sent:
+                fds.clear()
+                total += _drop(buffers, sent)
+        elif fds:
+            raise ValueError("descriptors need a byte to ride on")
+        return total
+
+    def send_all(self, buffers: Iterable[Buffer], fds: Sequence[int] = ()) -> None:
+        """Send one whole message, waiting as long as it takes. For a blocking link.
+
+        If it fails or is interrupted half-way, the stream is of no more use and every later send
+        says so.
+        """
+        views = flatten(buffers)
+        waiting = deque(fds)
+        self._check_whole()
+        self._torn = True  # first: an exception from a signal handler may hide what was sent
+        while views or waiting:
+            if not self.send_some(views, waiting):
+                raise BlockingIOError(errno.EAGAIN, "send_all needs a blocking link")
+        self._torn = False
+
+    def receive_into(self, buffer: Buffer) -> tuple[int, list[int]]:
+        """Wait for bytes and put them into `buffer`; return their number and the descriptors.
+
+        0 bytes: the peer is gone (also when it was killed with unread data, which the kernel calls
+        a reset). On a non-blocking link with nothing to read: BlockingIOError. The descriptors are
+        closed on exec and belong to the caller.
+        """
+        try:
+            if not self._rights:
+                return self._sock.recv_into(buffer), []
+            size, ancillary, flags, _ = self._sock.recvmsg_into((buffer,), _ANCILLARY, _MSG_CLOEXEC)
+        except OSError as error:
+            if error.errno in _GONE:
+                return 0, []
+            raise
+        if not ancillary and not flags & _socket.MSG_CTRUNC:
+            return size, []
+        return size, self._arrived(ancillary, truncated=bool(flags & _socket.MSG_CTRUNC))
+
+    def shutdown(self, how: int = 2) -> None:
+        """End the stream for all who hold this socket: 0 receiving, 1 sending, 2 both."""
+        try:
+            self._sock.shutdown(how)
+        except OSError:
+            pass
+
+    def detach(self) -> int:
+        """Give the socket's descriptor away; the link is closed for this object."""
+        return self._sock.detach()
+
+    def close(self) -> None:
+        """Close this process's descriptor. May be called twice."""
+        self._sock.close()
+
+    def __repr__(self) -> str:
+        return f"<Link {'closed' if self.closed else self.fileno()}>"
+
+    def _arrived(
+        self, ancillary: Sequence[tuple[int, int, bytes]], *, truncated: bool
+    ) -> list[int]:
+        """Unpack the descriptors of one received message, above stdio; all or none."""
+        fds: list[int] = []
+        for level, kind, data in ancillary:
+            if level == _socket.SOL_SOCKET and kind == _SCM_RIGHTS:
+                fds += memoryview(data)[: len(data) // 4 * 4].cast("i").tolist()
+        try:
+            if truncated:
+                close_quietly(duplicate(self.fileno()))  # raises if this process's limit is why
+                _report_loss()
+            for place, fd in enumerate(fds):
+                if fd < _FIRST_FREE:
+                    fds[place] = lift(fd)
+        except BaseException:
+            for fd in fds:
+                close_quietly(fd)
+            raise
+        return fds
+
+    def _check_whole(self) -> None:
+        if self._torn:
+            from parmap.errors import InternalError
+
+            raise InternalError(
+                "an earlier message on this link was cut short, nothing can follow it"
+            )
+
+    def _send_message(self, views: list[memoryview], fds: list[int]) -> int:
+        """One `sendmsg`; 0 when the socket is full."""
+        try:
+            if not fds:
+                if len(views) == 1:
+                    return self._sock.send(views[0], _MSG_NOSIGNAL)
+                return self._sock.sendmsg(views, (), _MSG_NOSIGNAL)
+            if not self._rights:
+                _refuse_descriptors()
+            return self._sock.sendmsg(
+                views, [(_socket.SOL_SOCKET, _SCM_RIGHTS, pack_fds(fds))], _MSG_NOSIGNAL
+            )
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            if error.errno == errno.ETOOMANYREFS:
+                text = "too many descriptors on their way between processes: raise ulimit -n"
+                raise OSError(errno.ETOOMANYREFS, text) from error
+            raise
+
+
+class Outbox:
+    """Messages waiting for a non-blocking link to take them, in order.
+
+    Owned by one thread. `post` never blocks and never sends; `flush` sends what goes.
+    """
+
+    __slots__ = ("_done", "_fds", "_link", "_messages", "_views", "pending")
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._messages: deque[tuple[deque[memoryview], deque[int], Callable[[], object] | None]] = (
+            deque()
+        )
+        self.pending = 0
+
+    def __bool__(self) -> bool:
+        """Whether something waits, and so whether to watch the link for room."""
+        return bool(self._messages)
+
+    def post(
+        self,
+        buffers: Iterable[Buffer],
+        fds: Sequence[int] = (),
+        done: Callable[[], object] | None = None,
+    ) -> None:
+        """Queue one message.
+
+        `done` is called once, when it was sent whole or dropped: `fds` may be closed then.
+        """
+        views = flatten(buffers)
+        self.pending += sum(view.nbytes for view in views)
+        self._messages.append((views, deque(fds), done))
+
+    def flush(self) -> bool:
+        """Send what the link takes now; return whether all is sent.
+
+        Raises BrokenPipeError or ConnectionResetError when the peer is dead.
+        """
+        while self._messages:
+            views, fds, done = self._messages[0]
+            while views or fds:
+                sent = self._link.send_some(views, fds)
+                self.pending -= sent
+                if not sent:
+                    return False
+            self._messages.popleft()
+            if done is not None:
+                done()
+        return True
+
+    def clear(self) -> None:
+        """Drop what waits (the peer is dead), and tell each message's owner."""
+        messages, self._messages = self._messages, deque()
+        self.pending = 0
+        for _, _, done in messages:
+            if done is not None:
+                done()
+
+
+def flatten(buffers: Iterable[Buffer]) -> deque[memoryview]:
+    """Return flat byte views of `buffers`, without the empty ones: what `send_some` eats."""
+    views: deque[memoryview] = deque()
+    for buffer in buffers:
+        view = memoryview(buffer)
+        if view.nbytes:  # a view with a zero in its shape cannot even be cast
+            views.append(
+                view
+                if view.ndim == 1 and view.itemsize == 1 and view.c_contiguous
+                else view.cast("B")
+            )
+    return views
+
+
+def pack_fds(fds: Iterable[int]) -> bytes:
+    """Return descriptors as the ancillary data of SCM_RIGHTS."""
+    return b"".join([fd.to_bytes(4, sys.byteorder) for fd in fds])
+
+
+def _drop(views: deque[memoryview], size: int) -> int:
+    """Remove the first `size` bytes; return `size`."""
+    left = size
+    while left:
+        first = views.popleft()
+        if first.nbytes > left:
+            views.appendleft(first[left:])
+            break
+        left -= first.nbytes
+    return size
+
+
+def _report_loss() -> None:
+    from parmap.errors import InternalError
+
+    raise InternalError("descriptors were lost on their way: more than 253 in one message")
+
+
+def _refuse_descriptors() -> None:
+    from parmap.errors import SerializationError
+
+    raise SerializationError(
+        "this system cannot pass file descriptors to a running process:"
+        " no shared memory, channel or lock can be sent there"
+    )
