@@ -1,0 +1,97 @@
+"""The leak checker sees each kind of thing that can be left, and only that."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+from multiprocessing import shared_memory
+
+import pytest
+
+from parmap.testing.leaks import nothing_left_behind
+
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only /proc tells")
+
+
+def leaks(**options: object) -> contextlib.AbstractContextManager[None]:
+    # shutdown=False: these tests are about the checker, not about the shared pool.
+    return nothing_left_behind(timeout=0, shutdown=False, **options)  # type: ignore[arg-type]
+
+
+def test_a_clean_block_passes() -> None:
+    with leaks(), open(os.devnull):
+        pass
+
+
+@linux_only
+def test_a_running_child_is_named_with_its_command() -> None:
+    with contextlib.ExitStack() as stack:
+        with pytest.raises(AssertionError, match=r"process \d+: .*stdin\.read"), leaks():
+            child = stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE
+                )
+            )
+        assert child.poll() is None
+
+
+@linux_only
+def test_a_child_that_nobody_waited_for_is_a_leak() -> None:
+    with pytest.raises(AssertionError, match="nobody waited for it"), leaks():
+        pid = os.posix_spawn(sys.executable, [sys.executable, "-c", ""], os.environ)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    os.waitpid(pid, 0)
+
+
+@linux_only
+def test_an_open_descriptor_is_named_with_its_target() -> None:
+    with pytest.raises(AssertionError, match=rf"descriptor \d+: {os.devnull}"), leaks():
+        fd = os.open(os.devnull, os.O_RDONLY)
+    os.close(fd)
+
+
+def test_a_thread_is_named() -> None:
+    release = threading.Event()
+    thread = threading.Thread(target=release.wait, name="forgotten")
+    with pytest.raises(AssertionError, match="thread <Thread\\(forgotten"), leaks():
+        thread.start()
+    release.set()
+    thread.join()
+
+
+def test_a_thread_that_is_about_to_end_gets_its_time() -> None:
+    release = threading.Event()
+    thread = threading.Thread(target=release.wait)
+    with nothing_left_behind(timeout=30, shutdown=False):
+        thread.start()
+        threading.Timer(0.05, release.set).start()
+
+
+@linux_only
+def test_a_named_block_of_shared_memory_is_a_leak_even_when_nobody_maps_it() -> None:
+    with pytest.raises(AssertionError, match="shared memory /dev/shm/"), leaks():
+        fd = os.open("/dev/shm/parmap-test-leak", os.O_CREAT | os.O_RDWR, 0o600)
+        os.close(fd)
+    os.unlink("/dev/shm/parmap-test-leak")
+
+
+@linux_only
+def test_multiprocessings_own_helper_is_not_our_leak() -> None:
+    """The resource tracker starts with the first named block and lives until the program ends."""
+    with leaks():
+        block = shared_memory.SharedMemory(create=True, size=16)
+        block.close()
+        block.unlink()
+
+
+def test_the_blocks_own_error_is_what_one_sees() -> None:
+    release = threading.Event()
+    thread = threading.Thread(target=release.wait)
+    with pytest.raises(ValueError, match="mine"), leaks():
+        thread.start()
+        raise ValueError("mine")
+    release.set()
+    thread.join()
