@@ -22,6 +22,7 @@ __all__ = ["nothing_left_behind"]
 
 # Long enough for a worker to be told to stop, ignore it, and be killed a second later.
 DEFAULT_TIMEOUT = 5.0
+ON_LINUX = sys.platform == "linux"
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - only listed, nothing is created there
 
 
@@ -168,7 +169,7 @@ def _process_in_words(process: _Process) -> str:
 
 def _descriptors() -> dict[Hashable, str]:
     helpers = _stdlib_helpers("fd")
-    folder = "/proc/self/fd" if sys.platform == "linux" else "/dev/fd"
+    folder = "/proc/self/fd" if ON_LINUX else "/dev/fd"
     found: dict[Hashable, str] = {}
     for entry in _list(folder):
         fd = int(entry) if entry.isdigit() else -1
@@ -180,7 +181,7 @@ def _descriptors() -> dict[Hashable, str]:
 def _target(fd: int) -> str | None:
     """What the descriptor leads to, as far as the system tells, or None if it is closed."""
     try:
-        if sys.platform == "linux":
+        if ON_LINUX:
             return os.readlink(f"/proc/self/fd/{fd}")
         status = os.fstat(fd)
     except OSError:

@@ -16,9 +16,9 @@ from parmap.testing.leaks import nothing_left_behind
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only /proc tells")
 
 
-def leaks(**options: object) -> contextlib.AbstractContextManager[None]:
+def leaks() -> contextlib.AbstractContextManager[None]:
     # shutdown=False: these tests are about the checker, not about the shared pool.
-    return nothing_left_behind(timeout=0, shutdown=False, **options)  # type: ignore[arg-type]
+    return nothing_left_behind(timeout=0, shutdown=False)
 
 
 def test_a_clean_block_passes() -> None:
