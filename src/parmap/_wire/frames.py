@@ -1,0 +1,273 @@
+"""Frames: the units that travel between a caller and its workers. Bytes in, frames out; no I/O.
+
+Layout of a frame::
+
+    header    magic u32, kind u8, flags u8, nfds u16, nsegments u32, 4 bytes of padding,
+              call, chunk, first, count, extra as i64
+    lengths   one u64 per segment
+    segments  their bytes, one after the other
+
+Descriptors travel beside the bytes (SCM_RIGHTS) and are matched to frames by order alone: the first
+frame that completes takes the first `nfds` that came.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from typing import TYPE_CHECKING
+
+from parmap.errors import InternalError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    Buffer = bytes | bytearray | memoryview
+
+# Kinds of frame to a worker.
+SETUP = 1
+FUNCTION = 2
+CHUNK = 3
+FORGET = 4
+STOP = 5
+# Kinds of frame to the caller.
+READY = 16
+RESULTS = 17
+INIT_FAILED = 18
+STALE = 19
+LOG = 20  # reserved
+
+FLAG_LAST = 1
+"""The chunk is over: no more results of it will come."""
+FLAG_BLOCK = 2
+"""The payload is a block: one pickle of many plain values."""
+FLAG_FAILURES = 4
+"""The payload holds at least one error."""
+FLAG_MARK = 8
+"""The worker shall mark the index of the item that it is running."""
+
+KIND_NAMES = {
+    SETUP: "SETUP", FUNCTION: "FUNCTION", CHUNK: "CHUNK", FORGET: "FORGET", STOP: "STOP",
+    READY: "READY", RESULTS: "RESULTS", INIT_FAILED: "INIT_FAILED", STALE: "STALE", LOG: "LOG",
+}  # fmt: skip
+
+MAGIC = 0x50_4D_46_31
+HEADER = struct.Struct("<IBBHI4x5q")
+LENGTH_BYTES = 8
+
+# Below this a copy into the head of the frame costs less than one more iovec.
+JOIN_BELOW = 16 * 1024
+# From this size on a segment is received in place, into memory of its own.
+PRIVATE_FROM = 64 * 1024
+# Room for many small frames per recv; larger costs cache and gains nothing.
+BUFFER_BYTES = 256 * 1024
+# Only nonsense exceeds these; a peer that sends nonsense is our bug, not a reason to run out of
+# memory.
+MOST_SEGMENTS = 1 << 26
+LARGEST_SEGMENT = 1 << 46
+
+
+class Frame:
+    """One message. The numbers mean what the kind makes of them; segments are plain bytes."""
+
+    __slots__ = ("call", "chunk", "count", "extra", "fds", "first", "flags", "kind", "segments")
+
+    def __init__(
+        self,
+        kind: int,
+        *,
+        call: int = 0,
+        chunk: int = 0,
+        first: int = 0,
+        count: int = 0,
+        flags: int = 0,
+        extra: int = 0,
+        segments: Sequence[Buffer] = (),
+        fds: Sequence[int] = (),
+    ) -> None:
+        self.kind = kind
+        self.call = call
+        self.chunk = chunk
+        self.first = first
+        self.count = count
+        self.flags = flags
+        self.extra = extra
+        self.segments = list(segments)
+        self.fds = list(fds)
+
+    def __repr__(self) -> str:
+        name = KIND_NAMES.get(self.kind, str(self.kind))
+        return (
+            f"<Frame {name} call={self.call} chunk={self.chunk} first={self.first} "
+            f"count={self.count} flags={self.flags} extra={self.extra} | "
+            f"{len(self.segments)} segments, {len(self.fds)} fds>"
+        )
+
+
+def pack_frame(frame: Frame) -> list[Buffer]:
+    """Return the frame as buffers to send one after the other; large segments are not copied."""
+    views = [_flat(segment) for segment in frame.segments]
+    head = HEADER.pack(
+        MAGIC, frame.kind, frame.flags, len(frame.fds), len(views),
+        frame.call, frame.chunk, frame.first, frame.count, frame.extra,
+    )  # fmt: skip
+    sizes = list(map(len, views))
+    out: list[Buffer] = []
+    small: list[Buffer] = [head, struct.pack(f"<{len(sizes)}Q", *sizes)]
+    for view, size in zip(views, sizes, strict=True):
+        if size < JOIN_BELOW:
+            small.append(view)
+        else:
+            _flush(small, out)
+            out.append(view)
+    _flush(small, out)
+    return out
+
+
+def _flush(small: list[Buffer], out: list[Buffer]) -> None:
+    joined = b"".join(small)
+    if joined:
+        out.append(joined)
+    small.clear()
+
+
+def _flat(segment: Buffer) -> Buffer:
+    """Return the segment as something whose len() is its size in bytes."""
+    if type(segment) is memoryview and (segment.format != "B" or segment.ndim != 1):
+        return segment.cast("B")
+    return segment
+
+
+class FrameReader:
+    """Turns received bytes into frames.
+
+    Ask `get_buffer` where the next bytes belong, receive into it, and tell `received` how many came.
+    Owned by one thread. A reader that raised is broken: the stream has no later sound place.
+    """
+
+    __slots__ = (
+        "_buffer", "_close_fd", "_end", "_fds", "_filled", "_frame", "_large", "_lengths",
+        "_nfds", "_nsegments", "_start", "_view",
+    )  # fmt: skip
+
+    def __init__(self, close_fd: Callable[[int], None] | None = None) -> None:
+        """`close_fd` closes descriptors that nobody will claim."""
+        self._close_fd = close_fd
+        self._buffer = bytearray(BUFFER_BYTES)
+        self._view = memoryview(self._buffer)
+        self._start = 0  # what is unread lies in _buffer[_start:_end]
+        self._end = 0
+        self._fds: deque[int] = deque()
+        self._frame: Frame | None = None  # being received
+        self._nfds = 0
+        self._nsegments = 0
+        self._lengths: deque[int] | None = None  # of the segments still to come; None: not known yet
+        self._large: bytearray | None = None  # a piece that is received in place
+        self._filled = 0
+
+    def get_buffer(self) -> memoryview:
+        """Return the memory into which the next bytes shall be received; it is never empty."""
+        if self._large is not None:
+            return memoryview(self._large)[self._filled :]
+        if self._start == self._end:
+            self._start = self._end = 0
+        elif self._end == BUFFER_BYTES:
+            # What waits here is the beginning of a small piece (< 64 KB), so this is no large move
+            # and frees at least three quarters of the buffer: never quadratic.
+            rest = bytes(self._view[self._start : self._end])
+            self._view[: len(rest)] = rest
+            self._start, self._end = 0, len(rest)
+        return self._view[self._end :]
+
+    def received(self, n: int, fds: Iterable[int] = ()) -> list[Frame]:
+        """Take in `n` bytes that now stand in the buffer, and return the frames they complete."""
+        self._fds.extend(fds)
+        if self._large is not None:
+            self._filled += n
+        else:
+            self._end += n
+        frames: list[Frame] = []
+        while (frame := self._next_frame()) is not None:
+            frames.append(frame)
+        return frames
+
+    @property
+    def at_boundary(self) -> bool:
+        """True between frames: an end of the stream here cuts nothing short."""
+        return self._frame is None and self._start == self._end
+
+    def close(self) -> None:
+        """Close the descriptors that no frame has claimed. May be called twice."""
+        fds = [*(self._frame.fds if self._frame is not None else ()), *self._fds]
+        self._fds.clear()
+        self._frame = self._large = self._lengths = None
+        self._start = self._end = 0
+        if self._close_fd is not None:
+            for fd in fds:
+                self._close_fd(fd)
+
+    def _next_frame(self) -> Frame | None:
+        """Read on, and return the frame in hand if that completes it."""
+        if self._frame is None and not self._read_header():
+            return None
+        if self._lengths is None and not self._read_lengths():
+            return None
+        frame, lengths = self._frame, self._lengths
+        assert frame is not None
+        assert lengths is not None
+        while lengths:
+            piece = self._take(lengths[0])
+            if piece is None:
+                return None
+            lengths.popleft()
+            frame.segments.append(piece)
+        if len(self._fds) < self._nfds:
+            raise InternalError(f"{frame!r} lacks descriptors: {len(self._fds)} of {self._nfds}")
+        frame.fds = [self._fds.popleft() for _ in range(self._nfds)]
+        self._frame = self._lengths = None
+        return frame
+
+    def _read_header(self) -> bool:
+        if self._end - self._start < HEADER.size:
+            return False
+        magic, kind, flags, nfds, nsegments, call, chunk, first, count, extra = HEADER.unpack_from(
+            self._buffer, self._start
+        )
+        if magic != MAGIC or kind not in KIND_NAMES or nsegments > MOST_SEGMENTS:
+            raise InternalError(
+                f"what came is no frame: magic {magic:#x}, kind {kind}, {nsegments} segments"
+            )
+        self._start += HEADER.size
+        self._nfds, self._nsegments = nfds, nsegments
+        self._frame = Frame(
+            kind, call=call, chunk=chunk, first=first, count=count, flags=flags, extra=extra
+        )
+        return True
+
+    def _read_lengths(self) -> bool:
+        table = self._take(self._nsegments * LENGTH_BYTES)
+        if table is None:
+            return False
+        lengths = struct.unpack(f"<{self._nsegments}Q", table)
+        if lengths and max(lengths) > LARGEST_SEGMENT:
+            raise InternalError(f"{self._frame!r} claims a segment of {max(lengths)} bytes")
+        self._lengths = deque(lengths)
+        return True
+
+    def _take(self, size: int) -> bytearray | None:
+        """Return the next `size` bytes as memory of their own, or None until all are here."""
+        if self._large is None:
+            here = self._end - self._start
+            if here >= size:
+                piece = bytearray(self._view[self._start : self._start + size])
+                self._start += size
+                return piece
+            if size < PRIVATE_FROM:
+                return None
+            self._large = bytearray(size)
+            self._large[:here] = self._view[self._start : self._end]
+            self._filled, self._start, self._end = here, 0, 0
+        if self._filled < size:
+            return None
+        piece, self._large = self._large, None
+        return piece

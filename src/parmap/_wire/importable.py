@@ -1,0 +1,134 @@
+"""Will a worker find this function or class by its name? What it would not find goes by value.
+
+`pickle` and `cloudpickle` trust `sys.modules`: what stands there counts as importable. A worker is a
+fresh interpreter that has only the caller's `sys.path`, so the question here is whether an import
+there would reach the same file.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.machinery import BuiltinImporter, FrozenImporter, PathFinder
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+# Never the same module in two processes; `__mp_main__` is what multiprocessing calls a copy.
+MAINS = frozenset({"__main__", "__mp_main__"})
+
+# Verdicts by module name, with what they were based on: the module object (it may be replaced) and
+# sys.path (it may grow).
+_verdicts: dict[str, tuple[ModuleType, list[str], bool]] = {}
+
+
+def goes_by_reference(obj: object) -> bool:
+    """Tell whether a function or class, named by module and qualified name, is found in a worker."""
+    try:
+        name: object = obj.__module__
+        path: str = obj.__qualname__  # type: ignore[attr-defined]
+        return is_named(obj, name, path)
+    except Exception:
+        return False  # a metaclass with an opinion about attributes: then its name is no help
+
+
+def is_named(obj: object, module_name: object, path: str) -> bool:
+    """Tell whether `obj` itself is found under that name, here and in a worker."""
+    if type(module_name) is not str:
+        return False  # doctest's functions, for example
+    module = sys.modules.get(module_name)
+    if module is None or module_name in MAINS:
+        return False
+    found: object = module
+    try:
+        for part in path.split("."):
+            found = getattr(found, part)
+    except AttributeError:
+        return False
+    return found is obj and is_importable(module, module_name)
+
+
+def is_importable(module: ModuleType, name: str) -> bool:
+    """Tell whether importing `name` in a worker gives this module's code."""
+    known = _verdicts.get(name)
+    if known is not None and known[0] is module and known[1] == sys.path:
+        return known[2]
+    verdict = _judge(module, name)
+    _verdicts[name] = (module, list(sys.path), verdict)
+    return verdict
+
+
+def _judge(module: ModuleType, name: str) -> bool:
+    if name in MAINS:
+        return False
+    spec: ModuleSpec | None = getattr(module, "__spec__", None)
+    parent_name = name.rpartition(".")[0]
+    if spec is None and getattr(module, "__file__", None) is None:
+        # A module that C code made while its package was imported (pybind11 does): importing the
+        # package makes it again.
+        return bool(parent_name) and _is_attribute_of(parent_name, name, module)
+    if spec is not None and spec.origin in {"built-in", "frozen"}:
+        return True
+    origin = _origin(module, spec)
+    if origin is not None and _is_script(origin):
+        return False  # importing it would run the unguarded script again
+    return _is_found(module, name, origin)
+
+
+def _is_found(module: ModuleType, name: str, origin: str | None) -> bool:
+    """Look for `name` as a fresh worker would."""
+    parent_name = name.rpartition(".")[0]
+    path = None
+    if parent_name:
+        parent = sys.modules.get(parent_name)
+        if parent is None or not is_importable(parent, parent_name):
+            return False
+        path = getattr(parent, "__path__", None)
+    try:
+        found = PathFinder.find_spec(name, path)
+    except Exception:
+        return True  # a path hook failed: the worker's import may do better, and says what is wrong
+    if found is not None:
+        return found.origin == origin or (
+            found.origin is None and getattr(module, "__file__", None) is None  # namespace package
+        )
+    # A package's own finder (six) comes back with the package; else only finders that site
+    # installs at every start (editable installs) exist in a worker too.
+    return bool(parent_name) or _is_found_from_the_start(module, name, origin)
+
+
+def _is_found_from_the_start(module: ModuleType, name: str, origin: str | None) -> bool:
+    for finder in list(sys.meta_path):
+        home = finder.__module__ if hasattr(finder, "__module__") else type(finder).__module__
+        if finder in {BuiltinImporter, FrozenImporter} or home.startswith("__editable__"):
+            try:
+                found = finder.find_spec(name, None)
+            except Exception:
+                return True
+            if found is not None:
+                return found.origin == origin or found.origin in {"built-in", "frozen"}
+    return False
+
+
+def _origin(module: ModuleType, spec: ModuleSpec | None) -> str | None:
+    if spec is not None and spec.origin is not None:
+        return spec.origin
+    file: str | None = getattr(module, "__file__", None)
+    return file
+
+
+def _is_script(origin: str) -> bool:
+    main = sys.modules.get("__main__")
+    file = getattr(main, "__file__", None)
+    # A package's __main__.py may be run with -m and is no trap: nobody imports it for its functions.
+    return type(file) is str and file == origin
+
+
+def _is_attribute_of(parent_name: str, name: str, module: ModuleType) -> bool:
+    parent = sys.modules.get(parent_name)
+    return (
+        parent is not None
+        and getattr(parent, name.rpartition(".")[2], None) is module
+        and is_importable(parent, parent_name)
+    )

@@ -1,0 +1,296 @@
+"""Payloads: the many objects of one frame, each of which can be decoded alone.
+
+A result that fails to unpickle must fail only its own item, so each item is a pickle of its own. Plain
+immutable values cannot fail: they share one pickle, the block, which costs a tenth.
+
+Segments of a block: one pickle of a sequence. Segments of items:
+
+0. the table, int64: kind, length of the pickle, number of buffers; first the items, then the classes
+1. their pickles, joined; that of a class is preceded by its id
+2. the buffers
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from array import array
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from parmap._memory.transit import FdSink, FdSource, exporting, importing
+from parmap._wire.pickling import PROTOCOL, Buffers, FastPickler, names_main
+from parmap._wire.scopes import loading_into
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from parmap._wire.frames import Buffer
+    from parmap._wire.pickling import Codec
+
+VALUE = 0
+ERROR = 1
+CLASS = 2  # not an item: comes along because items need it
+
+COLUMNS = 3
+CLASS_ID_BYTES = 12
+
+ATOMS = frozenset({int, float, complex, bool, type(None), str, bytes})
+ATOMS_AND_TUPLES = ATOMS | {tuple}
+
+
+class Payload:
+    """What a frame carries: segments, descriptors, and whether it is a block or holds failures."""
+
+    __slots__ = ("block", "failures", "fds", "nbytes", "segments")
+
+    def __init__(
+        self,
+        segments: list[Buffer],
+        fds: list[int],
+        *,
+        block: bool,
+        failures: bool,
+    ) -> None:
+        self.segments = segments
+        self.fds = fds
+        self.block = block
+        self.failures = failures
+        self.nbytes = sum(memoryview(segment).nbytes for segment in segments)
+
+    def close(self) -> None:
+        """Close descriptors that were never sent. May be called twice."""
+        FdSource(self.fds).close_unclaimed()
+        self.fds = []
+
+    def __repr__(self) -> str:
+        shape = "block" if self.block else "items"
+        return f"<Payload {shape} {self.nbytes} bytes | {len(self.fds)} fds>"
+
+
+def pack_values(values: Sequence[object], codec: Codec, what: Callable[[int], str]) -> Payload:
+    """Pack values; ``what(i)`` names the i-th in the error that takes its place if it cannot travel."""
+    if is_plain(values):
+        return pack_block(values)
+    builder = PayloadBuilder(codec)
+    for index, value in enumerate(values):
+        builder.add_value(value, what, index)
+    return builder.build()
+
+
+def is_plain(values: Sequence[object]) -> bool:
+    """Tell whether the values may share a pickle: nothing mutable, nothing that fails to unpickle."""
+    if type(values) is range:
+        return True
+    kinds = set(map(type, values))
+    if kinds <= ATOMS:
+        return True
+    if not kinds <= ATOMS_AND_TUPLES:
+        return False
+    tuples: list[tuple[object, ...]] = [value for value in values if type(value) is tuple]
+    return set(map(type, chain.from_iterable(tuples))) <= ATOMS
+
+
+def pack_block(values: Sequence[object]) -> Payload:
+    """Pack values that `is_plain` has approved."""
+    if type(values) is not list and type(values) is not range:
+        values = list(values)
+    return Payload([pickle.dumps(values, PROTOCOL)], [], block=True, failures=False)
+
+
+class PayloadBuilder:
+    """Packs items one by one. What cannot be pickled becomes an error item; nothing else is hurt."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+        self._file = io.BytesIO()
+        self._buffers = Buffers()
+        self._sink = FdSink()
+        self._classes: dict[bytes, type] = {}  # that items need
+        self._bodies: dict[bytes, bytes] = {}  # those already pickled
+        self._pickler = self._new_pickler()
+        self._table = array("q")
+        self._failures = False
+
+    def __len__(self) -> int:
+        return len(self._table) // COLUMNS
+
+    @property
+    def nbytes(self) -> int:
+        """The size so far, for whoever must not let a payload grow too large."""
+        return self._file.tell() + sum(memoryview(view).nbytes for view in self._buffers.views)
+
+    def add_value(self, value: object, what: Callable[[int], str], index: int) -> None:
+        """Add a result or an argument; ``what(index)`` names it, should it fail."""
+        start, nbuffers = self._file.tell(), len(self._buffers.views)
+        try:
+            with exporting(self._sink):
+                self._dump(value, start, nbuffers)
+        except BaseException as error:
+            self._take_back(start, nbuffers)
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            refusal = self._codec.refusal(value, what(index), error)
+            refusal.__cause__ = error
+            self.add_error(refusal)
+            return
+        self._note(VALUE, start, nbuffers)
+
+    def add_error(self, error: BaseException, *, skip_frames: int = 0) -> None:
+        """Add the exception that an item raised. Never fails."""
+        from parmap._wire.exceptions import encode_exception
+
+        start = self._file.tell()
+        with exporting(self._sink):
+            data = encode_exception(error, self._codec.dumps_inline, skip_frames=skip_frames)
+        self._file.write(data)
+        self._note(ERROR, start, len(self._buffers.views))
+        self._failures = True
+
+    def build(self) -> Payload:
+        """Return the payload. The builder is used up."""
+        for class_id, body in self._bodies.items():
+            start = self._file.tell()
+            self._file.write(class_id)
+            self._file.write(body)
+            self._note(CLASS, start, len(self._buffers.views))
+        segments: list[Buffer] = [self._table.tobytes(), self._file.getvalue()]
+        segments += self._buffers.views
+        return Payload(segments, self._sink.take(), block=False, failures=self._failures)
+
+    def close(self) -> None:
+        """Give up what was collected, if it will not be built."""
+        self._sink.close()
+
+    def _dump(self, value: object, start: int, nbuffers: int) -> None:
+        pickler = self._pickler
+        try:
+            pickler.dump(value)
+        except Exception:
+            # By value, or a thing that cloudpickle may take. A pickler that raised is not used again.
+            self._pickler = self._new_pickler()
+            self._take_back(start, nbuffers)
+            self._dump_by_value(value)
+            return
+        pickler.clear_memo()
+        if len(self._classes) > len(self._bodies):
+            self._add_bodies()
+        if pickler.met_objects:
+            pickler.met_objects = False
+            if names_main(self._file.getbuffer()[start:]):
+                self._take_back(start, nbuffers)
+                self._dump_by_value(value)
+
+    def _dump_by_value(self, value: object) -> None:
+        self._file.write(self._codec.dump_by_value(value, self._buffers))
+
+    def _add_bodies(self) -> None:
+        """Pickle the classes that the last item was the first to need; raises if one cannot be."""
+        try:
+            for class_id, cls in self._classes.items():
+                if class_id not in self._bodies:
+                    self._bodies[class_id] = self._codec.class_body(class_id, cls)
+        except BaseException:
+            self._classes = {key: self._classes[key] for key in self._bodies}
+            self._pickler = self._new_pickler()
+            raise
+
+    def _new_pickler(self) -> FastPickler:
+        return FastPickler(self._file, self._buffers, self._codec.scope, self._classes)
+
+    def _take_back(self, start: int, nbuffers: int) -> None:
+        self._file.seek(start)
+        self._file.truncate()
+        del self._buffers.views[nbuffers:]
+
+    def _note(self, kind: int, start: int, nbuffers: int) -> None:
+        length = self._file.tell() - start
+        self._table.extend((kind, length, len(self._buffers.views) - nbuffers))
+
+
+class _Arrived:
+    """What the items of one payload have in common. Ends with the last of them."""
+
+    __slots__ = ("bodies", "buffers", "codec", "pickles", "source")
+
+    def __init__(self, segments: Sequence[Buffer], fds: Sequence[int], codec: Codec) -> None:
+        self.pickles = memoryview(segments[1])
+        self.buffers = segments[2:]
+        self.codec = codec
+        self.source = FdSource(fds) if fds else None
+        self.bodies: dict[bytes, Callable[[], object]] = {}
+
+    def __del__(self) -> None:
+        if self.source is not None:
+            self.source.close_unclaimed()
+
+    def add_body(self, start: int, end: int) -> None:
+        pickles = self.pickles
+        class_id = bytes(pickles[start : start + CLASS_ID_BYTES])
+        body = pickles[start + CLASS_ID_BYTES : end]
+        self.bodies[class_id] = lambda: pickle.loads(body)
+
+
+class Item:
+    """One item of a payload, still pickled."""
+
+    __slots__ = ("_arrived", "_buffers", "_end", "_start", "kind")
+
+    def __init__(
+        self, kind: int, arrived: _Arrived, start: int, end: int, buffers: Sequence[Buffer]
+    ) -> None:
+        self.kind = kind
+        self._arrived = arrived
+        self._start = start
+        self._end = end
+        self._buffers = buffers
+
+    @property
+    def nbytes(self) -> int:
+        return self._end - self._start + sum(len(buffer) for buffer in self._buffers)
+
+    def load(self) -> Any:
+        """Return the value, or of an ERROR item the exception. A value raises whatever its classes do.
+
+        Once only for what holds buffers: the memory that came becomes the object's own.
+        """
+        arrived = self._arrived
+        with importing(arrived.source), loading_into(arrived.codec.scope, arrived.bodies):
+            pickled = arrived.pickles[self._start : self._end]
+            if self.kind == VALUE:
+                return pickle.loads(pickled, buffers=self._buffers)
+            from parmap._wire.exceptions import decode_exception
+
+            return decode_exception(bytes(pickled), pickle.loads)
+
+    def __repr__(self) -> str:
+        return f"<Item {'value' if self.kind == VALUE else 'error'} {self.nbytes} bytes>"
+
+
+def unpack(
+    segments: Sequence[Buffer], fds: Sequence[int], block: bool, codec: Codec
+) -> Sequence[Any]:
+    """Return the values themselves (of a block: a list or a range), else an `Item` for each."""
+    if block:
+        values: Sequence[Any] = pickle.loads(segments[0])
+        return values
+    table = memoryview(segments[0]).cast("q").tolist()
+    arrived = _Arrived(segments, fds, codec)
+    buffers = arrived.buffers
+    items: list[Item] = []
+    start = first = 0
+    columns = iter(table)
+    for kind, length, nbuffers in zip(columns, columns, columns, strict=True):
+        end, last = start + length, first + nbuffers
+        if kind == CLASS:
+            arrived.add_body(start, end)
+        else:
+            items.append(Item(kind, arrived, start, end, buffers[first:last]))
+        start, first = end, last
+    return items
+
+
+def error_positions(segments: Sequence[Buffer]) -> list[int]:
+    """Return which items of a payload (not a block) are errors; nothing is unpickled."""
+    kinds = memoryview(segments[0]).cast("q")[::COLUMNS].tolist()
+    return [index for index, kind in enumerate(kinds) if kind == ERROR]

@@ -1,0 +1,285 @@
+"""The codec: objects of users to bytes and back, for one side of one call.
+
+Two picklers. The fast one is `pickle`'s own, protocol 5, with large buffers out of band; it gives up
+when it meets something that must go by value. Then the object is pickled again by `byvalue`, which
+needs cloudpickle and imports it only now: its import alone takes longer than a worker's start.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from _functools import _lru_cache_wrapper
+from types import FunctionType, MethodType, TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+from parmap._memory.transit import FdSink, FdSource, current_sink, exporting, importing
+from parmap._wire.importable import goes_by_reference
+from parmap._wire.scopes import Scope, id_of, known_class, loading_into
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from parmap._wire.frames import Buffer
+    from parmap._wire.scopes import Inheritance
+    from parmap.errors import SerializationError
+
+PROTOCOL = 5
+# Smaller buffers are copied into the pickle: a copy costs less than a segment of their own.
+OUT_OF_BAND_FROM = 64 * 1024
+
+
+class NeedsByValueError(Exception):
+    """Ends a fast pickling that met something by value. Never leaves this package."""
+
+
+class Encoded:
+    """One pickled object: its bytes, the buffers beside them, and descriptors that it owns."""
+
+    __slots__ = ("buffers", "data", "fds")
+
+    def __init__(
+        self, data: Buffer, buffers: Sequence[Buffer] = (), fds: Sequence[int] = ()
+    ) -> None:
+        self.data = data
+        self.buffers = list(buffers)
+        self.fds = list(fds)
+
+    @classmethod
+    def from_segments(cls, segments: Sequence[Buffer], fds: Sequence[int] = ()) -> Encoded:
+        """Put together again what `segments` and the frame's descriptors have carried."""
+        return cls(segments[0], segments[1:], fds)
+
+    @property
+    def segments(self) -> list[Buffer]:
+        """The bytes as a frame carries them."""
+        return [self.data, *self.buffers]
+
+    @property
+    def nbytes(self) -> int:
+        return len(self.data) + sum(memoryview(buffer).nbytes for buffer in self.buffers)
+
+    def close(self) -> None:
+        """Close descriptors that were never sent. May be called twice."""
+        FdSource(self.fds).close_unclaimed()
+        self.fds = []
+
+    def __repr__(self) -> str:
+        return (
+            f"<Encoded {self.nbytes} bytes | {len(self.buffers)} buffers, {len(self.fds)} fds>"
+        )
+
+
+class Buffers:
+    """Decides which buffers go out of band, and collects them."""
+
+    __slots__ = ("views",)
+
+    def __init__(self) -> None:
+        self.views: list[Buffer] = []
+
+    def __call__(self, buffer: pickle.PickleBuffer) -> bool:
+        """Return True to keep the buffer in the pickle, as `pickle` asks."""
+        view = buffer.raw()
+        if view.nbytes < OUT_OF_BAND_FROM:
+            return True
+        self.views.append(view)
+        return False
+
+
+class FastPickler(pickle.Pickler):
+    """`pickle` as it is, on the watch for what a worker could not import.
+
+    `classes` collects classes by id that must come along; None: a class by value is too much.
+    """
+
+    def __init__(
+        self,
+        file: io.BytesIO,
+        buffers: Buffers | None,
+        scope: Scope,
+        classes: dict[bytes, type] | None = None,
+    ) -> None:
+        super().__init__(file, PROTOCOL, buffer_callback=buffers)
+        self._scope = scope
+        self._classes = classes
+        self.met_objects = False
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Decide for everything but plain values; called by `pickle`, so every instruction counts."""
+        kind = type(obj)
+        if kind is FunctionType or kind is _lru_cache_wrapper:
+            if not goes_by_reference(obj):
+                raise NeedsByValueError
+        elif issubclass(kind, type):
+            if obj.__module__ != "builtins" and not goes_by_reference(obj):
+                return self._class(obj)
+        elif kind is MethodType:
+            if not is_attribute(obj):
+                raise NeedsByValueError
+        elif kind is TracebackType:
+            return reduce_traceback(obj)
+        else:
+            self.met_objects = True
+        return NotImplemented
+
+    def _class(self, cls: type) -> Any:
+        class_id = self._scope.knows(cls) if self._scope.joins else None
+        if class_id is None:
+            if self._classes is None:
+                raise NeedsByValueError
+            class_id = id_of(cls)
+            self._classes[class_id] = cls
+        return known_class, (class_id,)
+
+
+def reduce_traceback(tb: TracebackType) -> Any:
+    """Return what rebuilds a traceback that somebody put into data."""
+    from parmap._wire.exceptions import reduce_traceback as reduce
+
+    return reduce(tb)
+
+
+def is_attribute(method: MethodType) -> bool:
+    """Tell whether a bound method is found on its instance under its name, as `pickle` trusts."""
+    try:
+        return bool(getattr(method.__self__, method.__func__.__name__) == method)
+    except Exception:
+        return False  # a lambda, or a private name that Python has mangled
+
+
+def names_main(data: bytes | memoryview) -> bool:
+    """Tell whether a pickle may name something of ``__main__``, which is another one in a worker.
+
+    Objects that reduce to the name of a global get past `reducer_override`. Text that happens to
+    say so costs a second look, nothing else.
+    """
+    return b"__main__" in bytes(data)
+
+
+class Codec:
+    """Pickles for one side of one call: `dumps` goes in `direction`, `loads` takes what comes back.
+
+    The parent's side is ``Codec("to worker")``, the worker's is ``Codec("to caller")``. Make one per
+    call and side (`for_call`): classes and globals by value belong to the call.
+    """
+
+    __slots__ = ("_by_value_first", "_inherited", "direction", "scope", "search_seconds")
+
+    def __init__(self, direction: Literal["to worker", "to caller"]) -> None:
+        self.direction: Literal["to worker", "to caller"] = direction
+        self._inherited: Inheritance = {}
+        self.scope = Scope(joins=direction == "to caller")
+        self._by_value_first = False
+        self.search_seconds = 2.0  # left for finding guilty parts, all failures together
+
+    def for_call(self) -> Codec:
+        """Return the codec of a call: it shares nothing with other calls.
+
+        But for the globals that `keep_globals` has kept: those are set in the call, too.
+        """
+        codec = Codec(self.direction)
+        codec._inherited = codec.scope.inherited = self._inherited
+        return codec
+
+    def keep_globals(self) -> None:
+        """Let later calls see the globals that by-value functions have set: an initializer has run."""
+        self._inherited = self.scope.written()
+
+    def dumps(self, obj: object, what: str = "fn") -> Encoded:
+        """Pickle `obj`. `what` names it in the path of the `SerializationError` raised on failure."""
+        sink = FdSink()
+        try:
+            with exporting(sink):
+                data, buffers = self._dump(obj, sink)
+        except BaseException as error:
+            sink.close()
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            raise self.refusal(obj, what, error) from error
+        return Encoded(data, buffers, sink.take())
+
+    def dumps_inline(self, obj: object) -> bytes:
+        """Pickle `obj` into bytes alone; descriptors go to the sink of whoever calls.
+
+        Raises whatever pickling raises: for parts, whose failure the caller knows to handle.
+        """
+        try:
+            return self._dump_fast(obj, None)
+        except Exception:
+            return self.dump_by_value(obj, None)
+
+    def loads(self, encoded: Encoded) -> Any:
+        """Unpickle the object that opens a call (a function, an initializer). Raises anything.
+
+        In a worker this begins a new scope: functions and classes by value are made anew, and what
+        `payload.unpack` gives from now on shares theirs.
+        """
+        if self.scope.joins:
+            self.scope = Scope(joins=True, inherited=self._inherited)
+        source = FdSource(encoded.fds)
+        encoded.fds = []
+        try:
+            with importing(source), loading_into(self.scope, {}):
+                return pickle.loads(encoded.data, buffers=encoded.buffers)
+        finally:
+            source.close_unclaimed()
+
+    def loads_inline(self, data: Buffer) -> Any:
+        """Unpickle what `dumps_inline` gave, into the present scope."""
+        with loading_into(self.scope, {}):
+            return pickle.loads(data)
+
+    def refusal(self, obj: object, what: str, error: BaseException) -> SerializationError:
+        """Return the error that names the part of `obj` which cannot be pickled."""
+        from parmap._wire.culprit import refusal
+
+        return refusal(self, obj, what, error)
+
+    def _dump(self, obj: object, sink: FdSink) -> tuple[bytes, list[Buffer]]:
+        buffers = Buffers()
+        if not self._by_value_first:
+            try:
+                data = self._dump_fast(obj, buffers)
+                return data, buffers.views
+            except NeedsByValueError:
+                self._by_value_first = True  # so will the next: spare it the first attempt
+            except Exception:  # noqa: S110
+                pass  # a module, a view of a dict: what pickle refuses cloudpickle may take
+            sink.close()
+            buffers.views.clear()
+        return self.dump_by_value(obj, buffers), buffers.views
+
+    def _dump_fast(self, obj: object, buffers: Buffers | None) -> bytes:
+        file = io.BytesIO()
+        pickler = FastPickler(file, buffers, self.scope)
+        pickler.dump(obj)
+        data = file.getvalue()
+        if pickler.met_objects and names_main(data):
+            raise NeedsByValueError
+        return data
+
+    def dump_by_value(self, obj: object, buffers: Callable[[Any], object] | None) -> bytes:
+        """Pickle with functions and classes by value where need be. Raises anything."""
+        from parmap._wire.byvalue import ByValuePickler
+
+        file = io.BytesIO()
+        ByValuePickler(file, buffers, self.scope).dump(obj)
+        return file.getvalue()
+
+    def class_body(self, class_id: bytes, cls: type) -> bytes:
+        """Pickle a class for items that refer to it by id: once per call, as it is then."""
+        body = self.scope.bodies.get(class_id)
+        if isinstance(body, Exception):
+            raise body
+        if body is None:
+            sink = current_sink()
+            before = 0 if sink is None else len(sink.fds)
+            try:
+                body = self.dump_by_value(cls, None)
+            except Exception as error:
+                self.scope.bodies[class_id] = error
+                raise
+            if sink is None or len(sink.fds) == before:
+                self.scope.bodies[class_id] = body  # with descriptors it belongs to one payload
+        return body

@@ -1,0 +1,230 @@
+"""What both ends of one call have in common: classes by id, and the globals of functions.
+
+A class that travels by value gets an id for life. The receiver rebuilds it under that id, once per
+call; on its way back only the id travels, and finds the ORIGINAL class: so ``type(x) is C`` holds.
+
+A `Scope` is one side of one call. In a worker, everything by value that arrives for the call shares
+the scope's classes and globals, as it would in a loop; the next call has a scope of its own, so that
+what an item writes to a class or to a global never reaches it.
+"""
+
+from __future__ import annotations
+
+import os
+from _thread import _local
+from _weakref import ref
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+
+    Inheritance = Mapping[object, Mapping[str, Any]]
+
+
+class _ClassRef(ref):  # type: ignore[type-arg]
+    """A weak reference that knows under which keys it is registered."""
+
+    __slots__ = ("class_id", "key")
+    class_id: bytes
+    key: int
+
+
+# Tells the tokens of one sending process from those of another.
+_PROCESS = os.urandom(8)
+
+# Every class that has an id, by identity (a metaclass may define __eq__ or no __hash__) and by id.
+# A worker may hold several versions of one class, of several calls: _classes has the latest.
+_ids: dict[int, _ClassRef] = {}
+_classes: dict[bytes, _ClassRef] = {}
+
+
+def _forget(reference: Any) -> None:
+    if _ids.get(reference.key) is reference:
+        del _ids[reference.key]
+    if _classes.get(reference.class_id) is reference:
+        del _classes[reference.class_id]
+
+
+def _register(cls: type, class_id: bytes) -> None:
+    reference = _ClassRef(cls, _forget)
+    reference.class_id = class_id
+    reference.key = id(cls)
+    _ids[reference.key] = _classes[class_id] = reference
+
+
+def id_of(cls: type) -> bytes:
+    """Return the id of a class for life, giving it one if need be."""
+    reference = _ids.get(id(cls))
+    if reference is not None and reference() is cls:
+        return reference.class_id
+    # Random: nested workers and forked children give ids too, and none may clash.
+    class_id = os.urandom(12)
+    _register(cls, class_id)
+    return class_id
+
+
+class Scope:
+    """One side of one call. `joins` is True in a worker: what arrives shares classes and globals."""
+
+    __slots__ = (
+        "_namespaces", "arrived", "bodies", "classes", "globals", "inherited", "joins", "pending",
+    )  # fmt: skip
+
+    def __init__(self, *, joins: bool, inherited: Inheritance | None = None) -> None:
+        self.joins = joins
+        self.classes: dict[bytes, type] = {}  # sent or rebuilt; kept alive as long as the call
+        self.pending: dict[int, bytes] = {}  # classes that are still without their attributes
+        self.globals: dict[object, dict[str, Any]] = {}  # by the sender's token
+        self.arrived: dict[object, dict[str, Any]] = {}  # what came for those globals
+        self.inherited: Inheritance = inherited or {}  # what an initializer wrote
+        self.bodies: dict[bytes, bytes | Exception] = {}  # pickles of classes, or why there is none
+        self._namespaces: dict[int, dict[str, Any]] = {}
+
+    def knows(self, cls: type) -> bytes | None:
+        """Return the id of a class that the other side has as well, else None."""
+        reference = _ids.get(id(cls))
+        if reference is None or self.classes.get(reference.class_id) is not cls:
+            return None
+        return reference.class_id
+
+    def token_of(self, namespace: dict[str, Any]) -> object:
+        """Name the globals of functions, so that functions which share them here share them there."""
+        self._namespaces[id(namespace)] = namespace  # its identity is not given away meanwhile
+        return _PROCESS, id(namespace)
+
+    def written(self) -> Inheritance:
+        """Return the globals that differ from what arrived: set by the functions themselves."""
+        missing = object()
+        return {
+            token: {
+                name: value
+                for name, value in namespace.items()
+                if self.arrived[token].get(name, missing) is not value and name != "__builtins__"
+            }
+            for token, namespace in self.globals.items()
+        }
+
+    def abandon_pending(self) -> None:
+        """Forget classes whose rebuilding failed half-way."""
+        for class_id in self.pending.values():
+            self.classes.pop(class_id, None)
+        self.pending.clear()
+
+
+class Loading:
+    """What one unpickling refers to: its scope, its globals, and the classes that came along."""
+
+    __slots__ = ("bodies", "globals", "scope")
+
+    def __init__(self, scope: Scope, bodies: Mapping[bytes, Callable[[], object]]) -> None:
+        self.scope = scope
+        self.bodies = bodies
+        self.globals: dict[object, dict[str, Any]] = scope.globals if scope.joins else {}
+
+
+class _Current(_local):
+    loading: Loading | None = None
+
+
+_current = _Current()
+
+
+class loading_into:  # noqa: N801 - reads as a verb in `with`
+    """``with loading_into(scope, bodies)``: what this thread unpickles belongs to `scope`.
+
+    `bodies` gives, by id, the loaders of classes that came along. Nests.
+    """
+
+    __slots__ = ("_before", "_loading")
+
+    def __init__(self, scope: Scope, bodies: Mapping[bytes, Callable[[], object]]) -> None:
+        self._loading = Loading(scope, bodies)
+
+    def __enter__(self) -> None:
+        self._before = _current.loading
+        _current.loading = self._loading
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        _current.loading = self._before
+        if kind is not None:
+            self._loading.scope.abandon_pending()
+
+
+def _now() -> Loading:
+    loading = _current.loading
+    if loading is None:
+        raise LookupError("a class or function of a parmap call was unpickled outside of parmap")
+    return loading
+
+
+def known_class(class_id: bytes) -> type:
+    """Unpickle a class that travelled as its id."""
+    loading = _now()
+    cls = _find(loading.scope, class_id)
+    if cls is None:
+        load = loading.bodies.get(class_id)
+        if load is None:
+            raise LookupError("the class of this object does not exist any more in this process")
+        cls = cast("type", load())
+    return cls
+
+
+def _find(scope: Scope, class_id: bytes) -> type | None:
+    cls = scope.classes.get(class_id)
+    if cls is None and not scope.joins:
+        reference = _classes.get(class_id)
+        cls = None if reference is None else reference()
+    return cls
+
+
+def adopt_class(class_id: bytes, make: Callable[..., type], args: tuple[Any, ...]) -> type:
+    """Unpickle a class by value, up to its attributes; one that is here already wins."""
+    scope = _now().scope
+    cls = _find(scope, class_id)
+    if cls is None:
+        cls = make(*args)
+        scope.classes[class_id] = cls
+        scope.pending[id(cls)] = class_id
+        _register(cls, class_id)
+    return cls
+
+
+def fill_class(cls: type, state: tuple[Callable[..., object], Any]) -> None:
+    """Unpickle a class's attributes, unless it has them already (items may have changed them)."""
+    pending = _now().scope.pending
+    if id(cls) in pending:
+        setter, attributes = state
+        setter(cls, attributes)
+        del pending[id(cls)]
+
+
+def adopt_globals(token: object, names: dict[str, Any]) -> dict[str, Any]:
+    """Unpickle the globals of a function: one dictionary per token and scope."""
+    loading = _now()
+    namespace = loading.globals.get(token)
+    if namespace is None:
+        namespace = {**names, **loading.scope.inherited.get(token, {})}
+        loading.globals[token] = namespace
+        loading.scope.arrived.setdefault(token, {}).update(names)
+    return namespace
+
+
+def fill_function(function: Any, state: tuple[Callable[..., object], Any, object]) -> None:
+    """Unpickle a function's attributes and globals. A global that is there already stays.
+
+    So the first value that came in this call wins, and what a function of the call has written
+    since is not undone by the next item that arrives.
+    """
+    setter, (attributes, slots), token = state
+    arrived, slots["__globals__"] = slots["__globals__"], {}
+    namespace = function.__globals__
+    for name, value in arrived.items():
+        namespace.setdefault(name, value)
+    _now().scope.arrived.setdefault(token, {}).update(arrived)
+    setter(function, (attributes, slots))
