@@ -2,9 +2,9 @@
 
     python examples/index_source.py [FOLDER]
 
-What to notice: there is no `if __name__ == "__main__"` guard; `index`, the types it returns and the
-global `folder` it reads are defined right here, and travel. A file that does not parse is one failed
-item among the results and costs only itself.
+What to notice: there is no `if __name__ == "__main__"` guard; `index`, the types it returns and
+the global `folder` it reads are defined right here, and travel. A file that does not parse is one
+failed item among the results and costs only itself.
 """
 
 from __future__ import annotations
