@@ -27,16 +27,17 @@ from parmap._memory.host import close_quietly, duplicate, lift, passes_descripto
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from typing import NoReturn
 
     from typing_extensions import Buffer
 
 MAX_FDS = 250  # in one message; the kernel's own limit is 253
 _IOV_MAX = 1024
 _FIRST_FREE = 3  # after the standard streams
-_MSG_NOSIGNAL: int = getattr(_socket, "MSG_NOSIGNAL", 0)
-_MSG_CLOEXEC: int = getattr(_socket, "MSG_CMSG_CLOEXEC", 0)
+MSG_NOSIGNAL: int = getattr(_socket, "MSG_NOSIGNAL", 0)
+MSG_CLOEXEC: int = getattr(_socket, "MSG_CMSG_CLOEXEC", 0)
 _SCM_RIGHTS: int = getattr(_socket, "SCM_RIGHTS", 1)
-_ANCILLARY: int = _socket.CMSG_SPACE(253 * 4) if hasattr(_socket, "CMSG_SPACE") else 0
+ANCILLARY: int = _socket.CMSG_SPACE(253 * 4) if hasattr(_socket, "CMSG_SPACE") else 0
 _GONE = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ESHUTDOWN, errno.ENOTCONN})
 
 
@@ -143,14 +144,14 @@ class Link:
         try:
             if not self._rights:
                 return self._sock.recv_into(buffer), []
-            size, ancillary, flags, _ = self._sock.recvmsg_into((buffer,), _ANCILLARY, _MSG_CLOEXEC)
+            size, ancillary, flags, _ = self._sock.recvmsg_into((buffer,), ANCILLARY, MSG_CLOEXEC)
         except OSError as error:
             if error.errno in _GONE:
                 return 0, []
             raise
         if not ancillary and not flags & _socket.MSG_CTRUNC:
             return size, []
-        return size, self._arrived(ancillary, truncated=bool(flags & _socket.MSG_CTRUNC))
+        return size, unpack_fds(ancillary, flags=flags, probe=self.fileno())
 
     def shutdown(self, how: int = 2) -> None:
         """End the stream for all who hold this socket: 0 receiving, 1 sending, 2 both."""
@@ -170,27 +171,6 @@ class Link:
     def __repr__(self) -> str:
         return f"<Link {'closed' if self.closed else self.fileno()}>"
 
-    def _arrived(
-        self, ancillary: Sequence[tuple[int, int, bytes]], *, truncated: bool
-    ) -> list[int]:
-        """Unpack the descriptors of one received message, above stdio; all or none."""
-        fds: list[int] = []
-        for level, kind, data in ancillary:
-            if level == _socket.SOL_SOCKET and kind == _SCM_RIGHTS:
-                fds += memoryview(data)[: len(data) // 4 * 4].cast("i").tolist()
-        try:
-            if truncated:
-                close_quietly(duplicate(self.fileno()))  # raises if this process's limit is why
-                _report_loss()
-            for place, fd in enumerate(fds):
-                if fd < _FIRST_FREE:
-                    fds[place] = lift(fd)
-        except BaseException:
-            for fd in fds:
-                close_quietly(fd)
-            raise
-        return fds
-
     def _check_whole(self) -> None:
         if self._torn:
             from parmap.errors import InternalError
@@ -204,13 +184,11 @@ class Link:
         try:
             if not fds:
                 if len(views) == 1:
-                    return self._sock.send(views[0], _MSG_NOSIGNAL)
-                return self._sock.sendmsg(views, (), _MSG_NOSIGNAL)
+                    return self._sock.send(views[0], MSG_NOSIGNAL)
+                return self._sock.sendmsg(views, (), MSG_NOSIGNAL)
             if not self._rights:
-                _refuse_descriptors()
-            return self._sock.sendmsg(
-                views, [(_socket.SOL_SOCKET, _SCM_RIGHTS, pack_fds(fds))], _MSG_NOSIGNAL
-            )
+                refuse_descriptors()
+            return self._sock.sendmsg(views, rights(fds), MSG_NOSIGNAL)
         except BlockingIOError:
             return 0
         except OSError as error:
@@ -293,9 +271,34 @@ def flatten(buffers: Iterable[Buffer]) -> deque[memoryview]:
     return views
 
 
-def pack_fds(fds: Iterable[int]) -> bytes:
-    """Return descriptors as the ancillary data of SCM_RIGHTS."""
-    return b"".join([fd.to_bytes(4, sys.byteorder) for fd in fds])
+def rights(fds: Iterable[int]) -> list[tuple[int, int, bytes]]:
+    """Return descriptors as the ancillary data that passes them."""
+    packed = b"".join([fd.to_bytes(4, sys.byteorder) for fd in fds])
+    return [(_socket.SOL_SOCKET, _SCM_RIGHTS, packed)]
+
+
+def unpack_fds(ancillary: Sequence[tuple[int, int, bytes]], *, flags: int, probe: int) -> list[int]:
+    """Return the descriptors of one received message, above the standard streams; all or none.
+
+    `probe` is any open descriptor: if some were lost, duplicating it tells whether this process's
+    limit is the reason.
+    """
+    fds: list[int] = []
+    for level, kind, data in ancillary:
+        if level == _socket.SOL_SOCKET and kind == _SCM_RIGHTS:
+            fds += memoryview(data)[: len(data) // 4 * 4].cast("i").tolist()
+    try:
+        if flags & _socket.MSG_CTRUNC:
+            close_quietly(duplicate(probe))
+            _report_loss()
+        for place, fd in enumerate(fds):
+            if fd < _FIRST_FREE:
+                fds[place] = lift(fd)
+    except BaseException:
+        for fd in fds:
+            close_quietly(fd)
+        raise
+    return fds
 
 
 def _drop(views: deque[memoryview], size: int) -> int:
@@ -316,7 +319,8 @@ def _report_loss() -> None:
     raise InternalError("descriptors were lost on their way: more than 253 in one message")
 
 
-def _refuse_descriptors() -> None:
+def refuse_descriptors() -> NoReturn:
+    """Raise: this system cannot do what descriptors are passed for."""
     from parmap.errors import SerializationError
 
     raise SerializationError(

@@ -28,6 +28,7 @@ POSIX = 1
 BARE = 2
 
 _FIRST_FREE = 3  # after stdin, stdout, stderr
+_MFD_NOEXEC_SEAL = 8
 
 
 def portable_level() -> int:
@@ -96,3 +97,71 @@ def is_same_file(one: int, other: int) -> bool:
         return True
     # Both ends of one pipe have the same inode: the access mode tells them apart.
     return fcntl.fcntl(one, fcntl.F_GETFL) == fcntl.fcntl(other, fcntl.F_GETFL)
+
+
+def anonymous_file(size: int) -> int:
+    """Return a descriptor for a new file of zeros that has no name, and goes with its last user."""
+    try:
+        fd = lift(_memory_file() if portable_level() == LINUX else _unlinked_file())
+    except OSError as error:
+        too_many(error)
+    try:
+        extend(fd, size)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def extend(fd: int, size: int) -> None:
+    """Make a file at least `size` bytes long; never shorter, even when two processes do it."""
+    if sys.platform == "linux" and portable_level() == LINUX:
+        try:
+            os.ftruncate(fd, size)
+        except PermissionError:
+            pass  # sealed against shrinking: another process has made it longer already
+    elif sys.platform == "win32" or sys.platform == "darwin":
+        if os.fstat(fd).st_size < size:  # not atomic: growing needs the lock of what lives inside
+            os.ftruncate(fd, size)
+    else:
+        # Also reserves the room: a full disk is an OSError here and not a SIGBUS later.
+        os.posix_fallocate(fd, 0, size)
+
+
+def reopen(fd: int) -> int:
+    """Open the file behind `fd` once more: a new open file description, so locks of its own."""
+    try:
+        return lift(os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        too_many(error)
+
+
+def locks_open_files() -> bool:
+    """Whether byte ranges can be locked per open file description, which `/proc` can make anew."""
+    # `struct flock` is packed for 64-bit offsets, as every 64-bit Linux has it.
+    return portable_level() == LINUX and sys.maxsize > 2**32
+
+
+def _memory_file() -> int:
+    if sys.platform != "linux":  # pragma: no cover - portable_level() keeps others away
+        raise NotImplementedError
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+    try:
+        # Some hardened systems refuse memory files that do not swear off being executed.
+        fd = os.memfd_create("parmap", flags | _MFD_NOEXEC_SEAL)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # before Linux 6.3
+            raise
+        fd = os.memfd_create("parmap", flags)
+    # A process that made it shorter would kill the others with SIGBUS.
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+    return fd
+
+
+def _unlinked_file() -> int:
+    import tempfile
+
+    # A kill between these two lines leaves an empty file behind: the price of this fallback.
+    fd, path = tempfile.mkstemp(prefix="parmap-")
+    os.unlink(path)
+    return fd
