@@ -1,0 +1,47 @@
+"""How the documentation is built: `make docs`."""
+
+from __future__ import annotations
+
+import parmap
+
+project = "parmap"
+author = "The parmap developers"
+project_copyright = "2026, The parmap developers"
+release = version = parmap.__version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.doctest",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "sphinx_design",
+]
+exclude_patterns = ["_build"]
+
+html_theme = "furo"
+html_title = f"parmap {version}"
+
+myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
+myst_heading_anchors = 3
+
+autodoc_typehints = "description"
+autodoc_member_order = "bysource"
+# The contract's own words for a default, not what it evaluates to on the machine that builds.
+autodoc_preserve_defaults = True
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True  # "Attributes:" describes; autodoc would list the same names a second time
+
+# Warnings are errors (-W -n), so each name that our pages or docstrings refer to must exist. Names of
+# Python itself and type variables have no page here: there is no network when this is built, and so
+# no inventory of Python's own documentation.
+nitpick_ignore_regex = [(r"py:.*", r"(?!parmap\.).*")]
+
+# Prompts are for reading; what is copied can be run.
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+# Blocks of plain `>>>` in docstrings and {doctest} fences run under `sphinx -b doctest`.
+doctest_global_setup = "import parmap"
+doctest_global_cleanup = "import parmap; parmap.shutdown()"

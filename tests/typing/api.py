@@ -1,0 +1,91 @@
+"""Typed usage of the public names: never run, read by mypy and pyright (`make types`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, assert_type
+
+import parmap
+from parmap import (
+    Pool,
+    Progress,
+    ResultIterator,
+    TaskFailure,
+    parallel_imap,
+    parallel_map,
+    parallel_starmap,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def length(text: str) -> int:
+    return len(text)
+
+
+def repeat(text: str, times: int) -> str:
+    return text * times
+
+
+words = ["a", "b"]
+
+# The result type follows the function ...
+assert_type(parallel_map(length, words), list[int])
+assert_type(parallel_map(repeat, words, [1, 2]), list[str])
+assert_type(parallel_starmap(repeat, [("a", 2)]), list[str])
+assert_type(parallel_imap(length, words), ResultIterator[int])
+
+# ... and on_error: failures as values are seen by the checker.
+assert_type(parallel_map(length, words, on_error="raise"), list[int])
+assert_type(parallel_map(length, words, on_error="group"), list[int])
+assert_type(parallel_map(length, words, on_error="return"), list[int | TaskFailure])
+assert_type(parallel_starmap(repeat, [("a", 2)], on_error="return"), list[str | TaskFailure])
+assert_type(parallel_imap(length, words, on_error="return"), ResultIterator[int | TaskFailure])
+
+# Lambdas are inferred from the items.
+assert_type(parallel_map(lambda word: word.upper(), words), list[str])
+
+
+def take(numbers: Iterable[int]) -> Iterator[int]:
+    with parallel_imap(abs, numbers, ordered=False, buffersize=8, max_workers=2) as results:
+        for result in results:
+            assert_type(result, int)
+            yield result
+    results.close()
+
+
+def show(progress: Progress) -> None:
+    assert_type(progress.done, int)
+    assert_type(progress.failed, int)
+    assert_type(progress.total, int | None)
+    assert_type(progress.elapsed, float)
+
+
+parallel_map(length, words, progress=show, chunksize=10, strict=True)
+parallel_map(length, words, progress="measuring", max_workers=0)
+
+with Pool(2, start_method="spawn", initializer=print, initargs=("ready",)) as pool:
+    assert_type(pool, Pool)
+    assert_type(parallel_map(length, words, pool=pool), list[int])
+
+parmap.shutdown()
+assert_type(parmap.in_worker(), bool)
+
+
+def look(results: list[int | TaskFailure]) -> int:
+    for result in results:
+        if isinstance(result, TaskFailure):
+            assert_type(result.index, int)
+            assert_type(result.error, BaseException)
+            result.reraise()
+        else:
+            return result
+    return 0
+
+
+def handle(error: BaseException) -> None:
+    if isinstance(error, parmap.WorkerLostError):
+        assert_type(error.exitcode, int | None)
+    if failure := parmap.failure_of(error):
+        assert_type(failure, TaskFailure)
