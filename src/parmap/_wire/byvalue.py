@@ -12,7 +12,14 @@ import functools
 import io
 import pickle
 import sys
-from types import CellType, FunctionType, MappingProxyType, MethodType, ModuleType, TracebackType
+from types import (
+    CellType,
+    FunctionType,
+    MemberDescriptorType,
+    MethodType,
+    ModuleType,
+    TracebackType,
+)
 from typing import TYPE_CHECKING, Any
 
 from cloudpickle import cloudpickle as cp
@@ -90,9 +97,11 @@ class ByValueReducers:
         class_id = id_of(cls)
         self.scope.classes.setdefault(class_id, cls)
         make, args, (attributes, slots), *_, setter = cp._dynamic_class_reduce(cls)
-        # cloudpickle's own tracking of classes would hand out the class of an earlier call.
-        args = (*args[:-2], None, args[-1])
-        state = setter, (attributes, slots)
+        state: tuple[Any, ...] = setter, (attributes, slots)
+        if make is cp._make_skeleton_enum:
+            args, state = _complete_enum(cls, args, state)
+        else:
+            make, args = rebuild.make_class, _class_arguments(cls, args, attributes)
         return adopt_class, (class_id, make, args), state, None, None, fill_class
 
     def _reduce_function(self, function: Any) -> Any:
@@ -112,6 +121,49 @@ class ByValueReducers:
         args = function.__code__, stand_in, None, None, cells
         state = cp._function_setstate, (attributes, slots), token
         return cp._make_function, args, state, None, None, fill_function
+
+
+def _class_arguments(cls: type, args: tuple[Any, ...], attributes: dict[str, Any]) -> Any:
+    """Return what `rebuild.make_class` needs. Takes the slots out of `attributes`: they come first.
+
+    Hooks of by-value classes do not run again: what they did is among the attributes.
+    """
+    meta, name, _bases, names, *_ = args
+    maker = next(m for m in meta.__mro__ if goes_by_reference(m))
+    if maker.__name__ == "_TypedDictMeta":
+        maker = type  # it accepts no class that is finished already
+    if "__orig_bases__" in attributes:
+        names["__orig_bases__"] = attributes["__orig_bases__"]  # Generic looks at it at once
+    hooked = [
+        base
+        for base in cls.__mro__[1:]
+        if "__init_subclass__" in vars(base) and not goes_by_reference(base)
+    ]
+    if "__slots__" in vars(cls):
+        names["__slots__"] = attributes.pop("__slots__")
+        for descriptor in [k for k, v in attributes.items() if type(v) is MemberDescriptorType]:
+            del attributes[descriptor]
+    return meta, maker, name, cls.__bases__, names, hooked
+
+
+def _complete_enum(cls: Any, args: tuple[Any, ...], state: tuple[Any, Any]) -> tuple[Any, Any]:
+    """Add what cloudpickle leaves out of an Enum: aliases, and the attributes of members."""
+    bases, name, qualname, _members, *rest = args
+    setter, (attributes, slots) = state
+    everything = cls.__members__
+    attributes = {
+        k: v
+        for k, v in attributes.items()
+        if k not in everything and k not in {"_hashable_values_", "_unhashable_values_"}
+    }
+    extras = {
+        member.name: {k: v for k, v in vars(member).items() if k not in _NOT_OF_A_MEMBER}
+        for member in cls
+    }
+    values = {k: member.value for k, member in everything.items()}
+    # cloudpickle's own tracking of classes (None) would hand out the class of an earlier call.
+    args = bases, name, qualname, values, *rest[:-2], None, rest[-1]
+    return args, (rebuild.fill_enum, (setter, (attributes, slots), extras))
 
 
 class ByValuePickler(ByValueReducers, pickle.Pickler):
@@ -207,6 +259,7 @@ def _reduce_memoryview(view: memoryview) -> Any:
 
 _MODULE_NAMES = ("__package__", "__name__", "__path__", "__file__")
 _NOT_OF_A_MODULE = frozenset({"__builtins__", "__loader__", "__spec__", "__cached__"})
+_NOT_OF_A_MEMBER = frozenset({"_value_", "_name_", "_sort_order_", "__objclass__"})
 _SINGLETON_TYPES = frozenset({type(None), type(Ellipsis), type(NotImplemented)})
 _REDUCERS: dict[type, Callable[[Any], Any]] = {
     MethodType: _reduce_method,
@@ -221,4 +274,3 @@ _REDUCERS: dict[type, Callable[[Any], Any]] = {
 _CLOUDPICKLE: dict[type, Callable[[Any], Any]] = {
     kind: reduce for kind, reduce in cp.Pickler._dispatch_table.items() if kind not in _REDUCERS
 }
-assert MappingProxyType in _CLOUDPICKLE

@@ -30,6 +30,7 @@ FUNCTION = 2
 CHUNK = 3
 FORGET = 4
 STOP = 5
+ADOPT = 6
 # Kinds of frame to the caller.
 READY = 16
 RESULTS = 17
@@ -45,9 +46,14 @@ FLAG_FAILURES = 4
 """The payload holds at least one error."""
 FLAG_MARK = 8
 """The worker shall mark the index of the item that it is running."""
+FLAG_STAR = 16
+"""Items are tuples of arguments."""
+FLAG_STOP_ON_FAILURE = 32
+"""The worker gives the rest of the chunk back once an item has failed."""
 
 KIND_NAMES = {
     SETUP: "SETUP", FUNCTION: "FUNCTION", CHUNK: "CHUNK", FORGET: "FORGET", STOP: "STOP",
+    ADOPT: "ADOPT",
     READY: "READY", RESULTS: "RESULTS", INIT_FAILED: "INIT_FAILED", STALE: "STALE", LOG: "LOG",
 }  # fmt: skip
 

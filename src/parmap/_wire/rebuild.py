@@ -22,6 +22,45 @@ def fill_attributes(obj: Any, attributes: dict[str, Any]) -> None:
     vars(obj).update(attributes)
 
 
+def make_class(
+    meta: type,
+    maker: Any,
+    name: str,
+    bases: tuple[type, ...],
+    names: dict[str, Any],
+    hooked: Sequence[type],
+) -> type:
+    """Return a class without its attributes. `maker` is `meta`'s nearest importable relative.
+
+    `hooked` are bases whose ``__init_subclass__`` must not run: the original class has heard it.
+    """
+    hooks = [vars(base).get("__init_subclass__", _silence) for base in hooked]
+    for base in hooked:
+        base.__init_subclass__ = _silence  # type: ignore[assignment]
+    try:
+        if maker is meta:
+            return maker(name, bases, names)  # type: ignore[no-any-return]
+        return maker.__new__(meta, name, bases, names)  # type: ignore[no-any-return]
+    finally:
+        for base, hook in zip(hooked, hooks, strict=True):
+            base.__init_subclass__ = hook  # type: ignore[method-assign]
+
+
+@classmethod  # type: ignore[misc]
+def _silence(_cls: type, **_options: object) -> None:
+    pass
+
+
+def fill_enum(
+    cls: Any, state: tuple[Callable[..., object], Any, dict[str, dict[str, Any]]]
+) -> None:
+    """Give an Enum its attributes, and its members theirs (an ``__init__`` of theirs set them)."""
+    setter, attributes, members = state
+    setter(cls, attributes)
+    for name, extras in members.items():
+        vars(cls[name]).update(extras)
+
+
 def make_lru_cache(function: Callable[..., Any], maxsize: int | None, typed: bool) -> Any:
     """Return the function with an empty cache of the same size."""
     return functools.lru_cache(maxsize, typed)(function)
