@@ -33,15 +33,17 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # "Attributes:" describes; autodoc would list the same names a second time
 
-# Warnings are errors (-W -n), so each name that our pages or docstrings refer to must exist. Names of
-# Python itself and type variables have no page here: there is no network when this is built, and so
-# no inventory of Python's own documentation.
+# Warnings are errors (-W -n), so each name that our pages or docstrings refer to must exist. Names
+# of Python itself and type variables have no page here: there is no network when this is built, and
+# so no inventory of Python's own documentation.
 nitpick_ignore_regex = [(r"py:.*", r"(?!parmap\.).*")]
+# Referred to by the errors that are already here; the class comes in a later version.
+nitpick_ignore = [("py:class", "parmap.Channel")]
 
 # Prompts are for reading; what is copied can be run.
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
 # Blocks of plain `>>>` in docstrings and {doctest} fences run under `sphinx -b doctest`.
-doctest_global_setup = "import parmap"
-doctest_global_cleanup = "import parmap; parmap.shutdown()"
+doctest_global_setup = "import parmap; from parmap import *"
+doctest_global_cleanup = "parmap.shutdown()"
