@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import importlib
 import os
 import pkgutil
 import re
@@ -70,15 +71,13 @@ MODULES = sorted(info.name for info in pkgutil.walk_packages(parmap.__path__, "p
 
 
 def test_the_examples_in_docstrings_are_true() -> None:
+    # What a reader of the reference has at hand; the same names as in docs/conf.py.
+    public = {"parmap": parmap} | {name: getattr(parmap, name) for name in parmap.__all__}
     failed = {}
-    for name in ["parmap", *MODULES]:
-        if name.endswith("__main__"):
-            continue
-        module = __import__(name, fromlist=["*"])
-        # With the public names at hand, as a reader of the reference would have them.
-        names = vars(parmap) | {public: getattr(parmap, public) for public in parmap.__all__}
+    for name in MODULES:
+        module = importlib.import_module(name)
         result = doctest.testmod(
-            module, extraglobs=names | vars(module), optionflags=doctest.ELLIPSIS
+            module, extraglobs=public | vars(module), optionflags=doctest.ELLIPSIS
         )
         if result.failed:
             failed[name] = result.failed
