@@ -143,7 +143,7 @@ class RobustLock:
 
     def __reduce__(
         self,
-    ) -> tuple[Callable[[Segment, int, bool], RobustLock], tuple[Segment, int, bool]]:
+    ) -> tuple[Callable[..., RobustLock], tuple[object, ...]]:
         return _rebuild, (self.segment, self.offset, self.whole)
 
     def __repr__(self) -> str:

@@ -48,7 +48,8 @@ _LAP = 1 << 63  # tags from here on are this module's own
 class Keeper:
     """A queue of (tag, descriptors), shared by all who have it. Costs two descriptors.
 
-    Either a queue (`take`, with rising tags) or a shelf (`copy` and `drop`, in any order), not both.
+    Either a queue (`take`, with rising tags) or a shelf (`copy` and `drop`, in any order), not
+    both.
     """
 
     __slots__ = ("_in", "_out")
@@ -101,7 +102,7 @@ class Keeper:
         return None
 
     def copy(self, tag: int) -> list[int] | None:
-        """Return descriptors of the caller's own for the entry `tag`, which stays; or None."""
+        """Return descriptors of the caller's own for the entry `tag`, which stays, or None."""
         place = self._find(tag)
         if place is None:
             return None

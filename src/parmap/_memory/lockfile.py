@@ -172,8 +172,8 @@ class LockFile:
             return
         fd = reopen(self._source)
         try:
-            for number in self._present:
-                fcntl.fcntl(fd, _SETLK, _record(fcntl.F_RDLCK, _PRESENCE + number))
+            for first, count in _runs(sorted(self._present)):
+                fcntl.fcntl(fd, _SETLK, _record(fcntl.F_RDLCK, _PRESENCE + first, count))
         except BaseException:
             os.close(fd)
             raise
@@ -196,7 +196,12 @@ class LockFile:
 
 # All of this process, for the fork handlers.
 _files: dict[int, ref[LockFile]] = {}
-_mutex = RLock()
+_mutex: Any = RLock()
+
+
+def inside() -> bool:
+    """Whether this thread is half-way through a change here, so that a finaliser must come back."""
+    return bool(_mutex._is_owned())  # noqa: SLF001 - threading.Condition uses it
 
 
 def lock_file_of(segment: Segment) -> LockFile:
@@ -212,8 +217,19 @@ def lock_file_of(segment: Segment) -> LockFile:
     return file
 
 
-def _record(kind: int, start: int) -> bytes:
-    return struct.pack(_FLOCK, kind, os.SEEK_SET, start, 1, 0)
+def _record(kind: int, start: int, length: int = 1) -> bytes:
+    return struct.pack(_FLOCK, kind, os.SEEK_SET, start, length, 0)
+
+
+def _runs(numbers: list[int]) -> list[tuple[int, int]]:
+    """Return ascending numbers as runs (first, count): the kernel takes a run as one lock."""
+    runs: list[tuple[int, int]] = []
+    for number in numbers:
+        if runs and sum(runs[-1]) == number:
+            runs[-1] = (runs[-1][0], runs[-1][1] + 1)
+        else:
+            runs.append((number, 1))
+    return runs
 
 
 def _live() -> list[LockFile]:

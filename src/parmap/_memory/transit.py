@@ -52,6 +52,11 @@ class FdSink:
         self.fds.append(copy)
         return token
 
+    def adopt(self, fd: int) -> int:
+        """Take `fd` itself along, made for this journey: it belongs to the sink now."""
+        self.fds.append(fd)
+        return len(self.fds) - 1
+
     def take(self) -> list[int]:
         """Hand the duplicates over: from now on the caller closes them."""
         fds, self.fds = self.fds, []
@@ -156,18 +161,22 @@ class importing:  # noqa: N801 - reads as a verb in `with`
         _current.source = self._before
 
 
-def export_fd(fd: int, what: str) -> Ticket:
+def export_fd(fd: int, what: str, *, give: bool = False) -> Ticket:
     """Return the picklable ticket for a descriptor, for use in ``__reduce__``.
+
+    `give`: the descriptor was made for this journey, and is closed when that is over.
 
     Raises `SerializationError`, naming the handle as `what`, when this pickle goes where no
     descriptor can follow.
     """
     sink = _current.sink
     if sink is not None:
-        return sink.add(fd)
+        return sink.adopt(fd) if give else sink.add(fd)
     popen = _spawning()
     if popen is not None:
-        return _lend(popen, fd)
+        return _lend(popen, fd, give=give)
+    if give:
+        close_quietly(fd)
     from parmap.errors import SerializationError
 
     raise SerializationError(
@@ -205,7 +214,7 @@ def _spawning() -> Any:
 _lent: list[tuple[Any, int]] = []
 
 
-def _lend(popen: Any, fd: int) -> Inherited:
+def _lend(popen: Any, fd: int, *, give: bool) -> Inherited:
     """Let the process being spawned inherit `fd`.
 
     The spawn method passes the very number on, which the process object keeps open until then; but
@@ -217,8 +226,9 @@ def _lend(popen: Any, fd: int) -> Inherited:
     for item in [item for item in _lent if getattr(item[0], "pid", None) is not None]:
         _lent.remove(item)
         close_quietly(item[1])
-    if fd in getattr(popen, "_fds", ()):
-        fd = duplicate(fd)
+    if not give and fd in getattr(popen, "_fds", ()):
+        fd, give = duplicate(fd), True
+    if give:
         _lent.append((popen, fd))
     ticket: Inherited = reduction.DupFd(fd)
     return ticket
