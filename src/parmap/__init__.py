@@ -1,1 +1,96 @@
+"""parmap: a parallel call behaves like the `for` loop it replaces, only faster.
+
+    >>> from parmap import parallel_map
+    >>> parallel_map(lambda x: x * x, range(5), max_workers=2)
+    [0, 1, 4, 9, 16]
+
+The house, floor by floor; imports lead down only::
+
+    mapping   observe   testing        one call; what is seen of it; what helps testing
+    pool                               workers with a lifetime: an Executor
+    _driver                            the one loop: wait, events, core, commands, launcher
+    _launch                            processes: started, watched, ended
+    _worker                            the worker's side
+    _wire   options                    bytes and objects; what is checked at the door
+    _memory   _core   errors           the system's memory and descriptors; the decisions; errors
+
+Everything public is imported here, when it is first used (PEP 562), so that `import parmap` is light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from parmap._version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from parmap._stream import ResultIterator as ResultIterator
+    from parmap.errors import InternalError as InternalError
+    from parmap.errors import ParmapError as ParmapError
+    from parmap.errors import PoolClosedError as PoolClosedError
+    from parmap.errors import RemoteError as RemoteError
+    from parmap.errors import SerializationError as SerializationError
+    from parmap.errors import TaskErrorGroup as TaskErrorGroup
+    from parmap.errors import TaskFailure as TaskFailure
+    from parmap.errors import WorkerLostError as WorkerLostError
+    from parmap.errors import WorkerStartError as WorkerStartError
+    from parmap.errors import failure_of as failure_of
+    from parmap.mapping import parallel_imap as parallel_imap
+    from parmap.mapping import parallel_map as parallel_map
+    from parmap.mapping import parallel_starmap as parallel_starmap
+    from parmap.observe.progress import Progress as Progress
+    from parmap.pool import Pool as Pool
+    from parmap.pool import shutdown as shutdown
+
+_HOMES = {
+    "parallel_map": "parmap.mapping",
+    "parallel_starmap": "parmap.mapping",
+    "parallel_imap": "parmap.mapping",
+    "ResultIterator": "parmap._stream",
+    "Pool": "parmap.pool",
+    "shutdown": "parmap.pool",
+    "Progress": "parmap.observe.progress",
+    "ParmapError": "parmap.errors",
+    "WorkerLostError": "parmap.errors",
+    "WorkerStartError": "parmap.errors",
+    "SerializationError": "parmap.errors",
+    "RemoteError": "parmap.errors",
+    "PoolClosedError": "parmap.errors",
+    "InternalError": "parmap.errors",
+    "TaskErrorGroup": "parmap.errors",
+    "TaskFailure": "parmap.errors",
+    "failure_of": "parmap.errors",
+}
+
+__all__ = [  # noqa: PLE0604  # pyright wants the literal names
+    "InternalError",
+    "ParmapError",
+    "Pool",
+    "PoolClosedError",
+    "Progress",
+    "RemoteError",
+    "ResultIterator",
+    "SerializationError",
+    "TaskErrorGroup",
+    "TaskFailure",
+    "WorkerLostError",
+    "WorkerStartError",
+    "failure_of",
+    "parallel_imap",
+    "parallel_map",
+    "parallel_starmap",
+    "shutdown",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'parmap' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(home), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,1 +1,28 @@
+"""The operating system's processes: started, watched, ended.
 
+* `base`       what every way to start a worker gives: a `Child` and the `Link` to it
+* `watch`      how the parent learns of a death (a pidfd, or a thread where there is none)
+* `lifeline`   how a worker learns of its parent's death
+* `popen`      the default: a fresh interpreter for each worker
+* `contexts`   `multiprocessing`'s own start methods: fork, spawn, forkserver
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from parmap._launch.base import Launcher
+
+
+def launcher_for(start_method: str | None) -> Launcher:
+    """The launcher of a start method; None is the platform's default, never a fork."""
+    from parmap._memory.host import BARE, portable_level
+
+    if start_method is None and portable_level() < BARE:
+        from parmap._launch.popen import PopenLauncher
+
+        return PopenLauncher()
+    from parmap._launch.contexts import ContextLauncher
+
+    return ContextLauncher(start_method or "spawn")

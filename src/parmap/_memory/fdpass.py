@@ -49,7 +49,7 @@ class Link:
     receiver's.
     """
 
-    __slots__ = ("_rights", "_sock", "_torn")
+    __slots__ = ("__weakref__", "_rights", "_sock", "_torn")
 
     def __init__(self, sock: _socket.socket) -> None:
         """Take over `sock`, connected, blocking or not as it is."""

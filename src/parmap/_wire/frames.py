@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from typing import TYPE_CHECKING
 
 from parmap.errors import InternalError
 
+TYPE_CHECKING = False  # see pickling
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 

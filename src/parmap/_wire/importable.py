@@ -8,9 +8,8 @@ there would reach the same file.
 from __future__ import annotations
 
 import sys
-from importlib.machinery import BuiltinImporter, FrozenImporter, PathFinder
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # see pickling
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
@@ -85,6 +84,8 @@ def _is_found(module: ModuleType, name: str, origin: str | None) -> bool:
         if parent is None or not is_importable(parent, parent_name):
             return False
         path = getattr(parent, "__path__", None)
+    from importlib.machinery import PathFinder
+
     try:
         found = PathFinder.find_spec(name, path)
     except Exception:
@@ -95,19 +96,21 @@ def _is_found(module: ModuleType, name: str, origin: str | None) -> bool:
         )
     # A package's own finder (six) comes back with the package; else only finders that site
     # installs at every start (editable installs) exist in a worker too.
-    return bool(parent_name) or _is_found_from_the_start(module, name, origin)
+    return bool(parent_name) or _is_found_from_the_start(name, origin)
 
 
-def _is_found_from_the_start(module: ModuleType, name: str, origin: str | None) -> bool:
+def _is_found_from_the_start(name: str, origin: str | None) -> bool:
+    """Look where site has installed finders (editable installs do): other finders a worker lacks."""
     for finder in list(sys.meta_path):
-        home = finder.__module__ if hasattr(finder, "__module__") else type(finder).__module__
-        if finder in {BuiltinImporter, FrozenImporter} or home.startswith("__editable__"):
-            try:
-                found = finder.find_spec(name, None)
-            except Exception:
-                return True
-            if found is not None:
-                return found.origin == origin or found.origin in {"built-in", "frozen"}
+        home = getattr(finder, "__module__", type(finder).__module__)
+        if not home.startswith("__editable__"):
+            continue
+        try:
+            found = finder.find_spec(name, None)
+        except Exception:
+            return True
+        if found is not None:
+            return found.origin == origin
     return False
 
 

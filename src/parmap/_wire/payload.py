@@ -12,18 +12,19 @@ Segments of a block: one pickle of a sequence. Segments of items:
 
 from __future__ import annotations
 
-import io
-import pickle
+from _pickle import dumps, loads  # `pickle` itself imports re: 4 ms of every worker's start
 from array import array
+from io import BytesIO
 from itertools import chain
-from typing import TYPE_CHECKING, Any
 
 from parmap._memory.transit import FdSink, FdSource, exporting, importing
 from parmap._wire.pickling import PROTOCOL, Buffers, FastPickler, names_main
 from parmap._wire.scopes import loading_into
 
+TYPE_CHECKING = False  # see pickling
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     from parmap._wire.frames import Buffer
     from parmap._wire.pickling import Codec
@@ -95,7 +96,7 @@ def pack_block(values: Sequence[object]) -> Payload:
     """Pack values that `is_plain` has approved."""
     if type(values) is not list and type(values) is not range:
         values = list(values)
-    return Payload([pickle.dumps(values, PROTOCOL)], [], block=True, failures=False)
+    return Payload([dumps(values, PROTOCOL)], [], block=True, failures=False)
 
 
 class PayloadBuilder:
@@ -103,7 +104,7 @@ class PayloadBuilder:
 
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
-        self._file = io.BytesIO()
+        self._file = BytesIO()
         self._buffers = Buffers()
         self._sink = FdSink()
         self._classes: dict[bytes, type] = {}  # that items need
@@ -163,26 +164,25 @@ class PayloadBuilder:
         self._sink.close()
 
     def _dump(self, value: object, start: int, nbuffers: int) -> None:
+        if not self._dump_fast(value, start):
+            self._take_back(start, nbuffers)
+            self._file.write(self._codec.dump_by_value(value, self._buffers))
+
+    def _dump_fast(self, value: object, start: int) -> bool:
+        """Return False if it must go by value, or needs things that only cloudpickle may take."""
         pickler = self._pickler
         try:
             pickler.dump(value)
         except Exception:
-            # By value, or a thing that cloudpickle may take. A pickler that raised is not used again.
-            self._pickler = self._new_pickler()
-            self._take_back(start, nbuffers)
-            self._dump_by_value(value)
-            return
+            self._pickler = self._new_pickler()  # one that has raised is not used again
+            return False
         pickler.clear_memo()
         if len(self._classes) > len(self._bodies):
             self._add_bodies()
-        if pickler.met_objects:
-            pickler.met_objects = False
-            if names_main(self._file.getbuffer()[start:]):
-                self._take_back(start, nbuffers)
-                self._dump_by_value(value)
-
-    def _dump_by_value(self, value: object) -> None:
-        self._file.write(self._codec.dump_by_value(value, self._buffers))
+        if not pickler.met_objects:
+            return True
+        pickler.met_objects = False
+        return not names_main(self._file.getbuffer()[start:])
 
     def _add_bodies(self) -> None:
         """Pickle the classes that the last item was the first to need; raises if one cannot be."""
@@ -228,7 +228,7 @@ class _Arrived:
         pickles = self.pickles
         class_id = bytes(pickles[start : start + CLASS_ID_BYTES])
         body = pickles[start + CLASS_ID_BYTES : end]
-        self.bodies[class_id] = lambda: pickle.loads(body)
+        self.bodies[class_id] = lambda: loads(body)
 
 
 class Item:
@@ -258,10 +258,10 @@ class Item:
         with importing(arrived.source), loading_into(arrived.codec.scope, arrived.bodies):
             pickled = arrived.pickles[self._start : self._end]
             if self.kind == VALUE:
-                return pickle.loads(pickled, buffers=self._buffers)
+                return loads(pickled, buffers=self._buffers)
             from parmap._wire.exceptions import decode_exception
 
-            return decode_exception(bytes(pickled), pickle.loads)
+            return decode_exception(bytes(pickled), loads)
 
     def __repr__(self) -> str:
         return f"<Item {'value' if self.kind == VALUE else 'error'} {self.nbytes} bytes>"
@@ -272,7 +272,7 @@ def unpack(
 ) -> Sequence[Any]:
     """Return the values themselves (of a block: a list or a range), else an `Item` for each."""
     if block:
-        values: Sequence[Any] = pickle.loads(segments[0])
+        values: Sequence[Any] = loads(segments[0])
         return values
     table = memoryview(segments[0]).cast("q").tolist()
     arrived = _Arrived(segments, fds, codec)

@@ -7,18 +7,21 @@ needs cloudpickle and imports it only now: its import alone takes longer than a 
 
 from __future__ import annotations
 
-import io
-import pickle
-from _functools import _lru_cache_wrapper
+import functools
+from _pickle import Pickler, loads  # `pickle` itself imports re: 4 ms of every worker's start
+from io import BytesIO
 from types import FunctionType, MethodType, TracebackType
-from typing import TYPE_CHECKING, Any, Literal
 
 from parmap._memory.transit import FdSink, FdSource, current_sink, exporting, importing
 from parmap._wire.importable import goes_by_reference
 from parmap._wire.scopes import Scope, id_of, known_class, loading_into
 
+# Not typing's constant: importing typing costs every worker 4 ms. Checkers know the name.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pickle import PickleBuffer
+    from typing import Any, Literal
 
     from parmap._wire.frames import Buffer
     from parmap._wire.scopes import Inheritance
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 PROTOCOL = 5
 # Smaller buffers are copied into the pickle: a copy costs less than a segment of their own.
 OUT_OF_BAND_FROM = 64 * 1024
+
+_LruCache = type(functools.lru_cache(len))
 
 
 class NeedsByValueError(Exception):
@@ -78,7 +83,7 @@ class Buffers:
     def __init__(self) -> None:
         self.views: list[Buffer] = []
 
-    def __call__(self, buffer: pickle.PickleBuffer) -> bool:
+    def __call__(self, buffer: PickleBuffer) -> bool:
         """Return True to keep the buffer in the pickle, as `pickle` asks."""
         view = buffer.raw()
         if view.nbytes < OUT_OF_BAND_FROM:
@@ -87,7 +92,7 @@ class Buffers:
         return False
 
 
-class FastPickler(pickle.Pickler):
+class FastPickler(Pickler):
     """`pickle` as it is, on the watch for what a worker could not import.
 
     `classes` collects classes by id that must come along; None: a class by value is too much.
@@ -95,7 +100,7 @@ class FastPickler(pickle.Pickler):
 
     def __init__(
         self,
-        file: io.BytesIO,
+        file: BytesIO,
         buffers: Buffers | None,
         scope: Scope,
         classes: dict[bytes, type] | None = None,
@@ -108,7 +113,7 @@ class FastPickler(pickle.Pickler):
     def reducer_override(self, obj: Any) -> Any:
         """Decide for everything but plain values; called by `pickle`, so every instruction counts."""
         kind = type(obj)
-        if kind is FunctionType or kind is _lru_cache_wrapper:
+        if kind is FunctionType or kind is _LruCache:
             if not goes_by_reference(obj):
                 raise NeedsByValueError
         elif issubclass(kind, type):
@@ -221,14 +226,14 @@ class Codec:
         encoded.fds = []
         try:
             with importing(source), loading_into(self.scope, {}):
-                return pickle.loads(encoded.data, buffers=encoded.buffers)
+                return loads(encoded.data, buffers=encoded.buffers)
         finally:
             source.close_unclaimed()
 
     def loads_inline(self, data: Buffer) -> Any:
         """Unpickle what `dumps_inline` gave, into the present scope."""
         with loading_into(self.scope, {}):
-            return pickle.loads(data)
+            return loads(data)
 
     def refusal(self, obj: object, what: str, error: BaseException) -> SerializationError:
         """Return the error that names the part of `obj` which cannot be pickled."""
@@ -251,7 +256,7 @@ class Codec:
         return self.dump_by_value(obj, buffers), buffers.views
 
     def _dump_fast(self, obj: object, buffers: Buffers | None) -> bytes:
-        file = io.BytesIO()
+        file = BytesIO()
         pickler = FastPickler(file, buffers, self.scope)
         pickler.dump(obj)
         data = file.getvalue()
@@ -263,7 +268,7 @@ class Codec:
         """Pickle with functions and classes by value where need be. Raises anything."""
         from parmap._wire.byvalue import ByValuePickler
 
-        file = io.BytesIO()
+        file = BytesIO()
         ByValuePickler(file, buffers, self.scope).dump(obj)
         return file.getvalue()
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # see pickling
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import CellType, ModuleType
+    from typing import Any
 
 
 def fill_cell(cell: CellType, contents: object) -> None:

@@ -13,11 +13,12 @@ from __future__ import annotations
 import os
 from _thread import _local
 from _weakref import ref
-from typing import TYPE_CHECKING, Any, cast
 
+TYPE_CHECKING = False  # see pickling
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
+    from typing import Any
 
     Inheritance = Mapping[object, Mapping[str, Any]]
 
@@ -117,7 +118,7 @@ class Loading:
 
     __slots__ = ("bodies", "globals", "scope")
 
-    def __init__(self, scope: Scope, bodies: Mapping[bytes, Callable[[], object]]) -> None:
+    def __init__(self, scope: Scope, bodies: Mapping[bytes, Callable[[], Any]]) -> None:
         self.scope = scope
         self.bodies = bodies
         self.globals: dict[object, dict[str, Any]] = scope.globals if scope.joins else {}
@@ -138,7 +139,7 @@ class loading_into:  # noqa: N801 - reads as a verb in `with`
 
     __slots__ = ("_before", "_loading")
 
-    def __init__(self, scope: Scope, bodies: Mapping[bytes, Callable[[], object]]) -> None:
+    def __init__(self, scope: Scope, bodies: Mapping[bytes, Callable[[], Any]]) -> None:
         self._loading = Loading(scope, bodies)
 
     def __enter__(self) -> None:
@@ -171,7 +172,7 @@ def known_class(class_id: bytes) -> type:
         load = loading.bodies.get(class_id)
         if load is None:
             raise LookupError("the class of this object does not exist any more in this process")
-        cls = cast("type", load())
+        cls = load()
     return cls
 
 

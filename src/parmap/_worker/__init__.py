@@ -1,1 +1,7 @@
+"""The worker's side.  Imports little: every import here is paid at each worker's start.
 
+* `main`          the loop: frames in, frames out
+* `tasks`         one chunk, item by item
+* `hygiene`       signals, the parent's death, inherited descriptors
+* `surroundings`  the caller's folder, path, environment, levels and filters, taken over
+"""

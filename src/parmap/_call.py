@@ -1,0 +1,221 @@
+"""One call over workers, seen from both sides: a caller feeds it and takes from it, a driver serves it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+from parmap._core.events import OnFailure
+from parmap._memory.host import close_quietly
+from parmap._wire import frames as fr
+from parmap._wire.frames import Frame
+from parmap._wire.payload import Payload, pack_values
+from parmap._wire.pickling import Codec, Encoded
+
+if TYPE_CHECKING:
+    from parmap._core.commands import Assign
+    from parmap._driver import Driver
+
+_ids = itertools.count(1)
+
+
+class Report:
+    """Outcomes of the items `first .. first + count - 1`, still encoded."""
+
+    __slots__ = ("block", "count", "failures", "fds", "first", "pid", "segments", "worker")
+
+    def __init__(
+        self,
+        first: int,
+        count: int,
+        segments: Sequence[bytes | bytearray | memoryview],
+        fds: Sequence[int],
+        *,
+        block: bool,
+        failures: bool,
+        worker: str,
+        pid: int,
+    ) -> None:
+        self.first = first
+        self.count = count
+        self.segments = segments
+        self.fds = fds
+        self.block = block
+        self.failures = failures
+        self.worker = worker
+        self.pid = pid
+
+    def take_fds(self) -> Sequence[int]:
+        """The descriptors, which are the taker's from now on."""
+        fds, self.fds = self.fds, ()
+        return fds
+
+    def __del__(self) -> None:
+        for fd in self.fds:  # nobody wanted the results
+            close_quietly(fd)
+
+
+class Lost:
+    """The item's worker died while it ran it."""
+
+    __slots__ = ("attempts", "exitcode", "index", "pid", "worker")
+
+    def __init__(
+        self, index: int, worker: str, pid: int, exitcode: int | None, attempts: int
+    ) -> None:
+        self.index = index
+        self.worker = worker
+        self.pid = pid
+        self.exitcode = exitcode
+        self.attempts = attempts
+
+
+class Ended:
+    """Nothing of the call runs any more.  `error` is set if the engine could not serve it."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        self.error = error
+
+
+class RemoteCall:
+    """One call.  The caller's side may be used by one thread at a time."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        function: Encoded,
+        *,
+        star: bool,
+        cap: int,
+        chunksize: int | None,
+        on_failure: OnFailure,
+        surroundings: Encoded,
+        codec: Codec,
+    ) -> None:
+        self.id = next(_ids)
+        self.function = function
+        self.star = star
+        self.cap = cap
+        self.chunksize = chunksize
+        self.on_failure = on_failure
+        self.surroundings = surroundings
+        self.codec = codec
+        self.appetite = 2 * cap  # how many unfinished items keep the workers busy; the driver's word
+        self.mailbox: SimpleQueue[Report | Lost | Ended] = SimpleQueue()
+        self.ended = False
+        self._driver = driver
+        self._whole: Sequence[object] | None = None
+        self._items: dict[int, object] = {}
+        self._fed = 0
+        self._lent = 0  # function frames that wait to be sent
+        self._over = False
+
+    # ------------------------------------------------------------------ the caller's side
+
+    def feed_all(self, items: Sequence[object]) -> None:
+        """Give all items at once.  The caller does not change the sequence afterwards."""
+        self._whole = items
+        self._driver.items_added(self, len(items))
+        self._driver.input_ended(self)
+
+    def feed(self, items: Sequence[object]) -> None:
+        """Give some more items."""
+        self._items.update(zip(itertools.count(self._fed), items, strict=False))
+        self._fed += len(items)
+        self._driver.items_added(self, len(items))
+
+    def end_input(self) -> None:
+        """No more items will come."""
+        self._driver.input_ended(self)
+
+    def take(self, *, block: bool = True) -> Report | Lost | Ended | None:
+        """The next news of the call; None if there is none and `block` is False.
+
+        After `Ended` nothing comes any more.
+        """
+        news = self._driver.wait_for(self.mailbox, block=block)
+        if isinstance(news, Ended):
+            self.ended = True
+        return news
+
+    def cancel(self, *, hurry: bool = False) -> None:
+        """Give the call up: what has not started is dropped, what runs is ended; `Ended` follows."""
+        self._driver.cancel(self, hurry=hurry)
+
+    def item(self, index: int) -> object:
+        """The item, for as long as it is not released."""
+        return self._whole[index] if self._whole is not None else self._items[index]
+
+    def release(self, first: int, count: int) -> None:
+        """The caller has dealt with these items' outcomes and needs them no more."""
+        if self._whole is None:
+            for index in range(first, first + count):
+                self._items.pop(index, None)
+
+    # ------------------------------------------------------------------ the driver's side
+
+    def begin(self) -> bool:
+        """Its first chunk is about to be sent; False if it is no longer wanted."""
+        return True
+
+    def tell(self, news: Report | Lost | Ended) -> None:
+        """Let the caller know."""
+        self.mailbox.put(news)
+
+    def cancel_waiting(self) -> None:
+        """The pool was told to drop what nobody has begun; a map in progress goes on."""
+
+    def function_frame(self) -> Frame:
+        """The function, for a worker that does not have it yet."""
+        self._lent += 1
+        function = self.function
+        return Frame(fr.FUNCTION, call=self.id, segments=function.segments, fds=function.fds)
+
+    def give_back(self) -> None:
+        """A function frame has been sent, or dropped: its descriptors are not needed for it."""
+        self._lent -= 1
+        self._close_if_done()
+
+    def close(self) -> None:
+        """The call is over; nothing more will be sent for it."""
+        self._over = True
+        self._close_if_done()
+
+    def chunk_frame(self, command: Assign) -> tuple[Frame, Payload]:
+        """The items of a chunk, encoded.  What cannot be encoded travels as an error in its place."""
+        payload = pack_values(self.items(command.start, command.stop), self.codec, self._what)
+        flags = (
+            (fr.FLAG_BLOCK if payload.block else 0)
+            | (fr.FLAG_STAR if self.star else 0)
+            | (fr.FLAG_MARK if command.marked else 0)
+            | (fr.FLAG_STOP_ON_FAILURE if command.stop_on_failure else 0)
+        )
+        frame = Frame(
+            fr.CHUNK,
+            call=self.id,
+            chunk=command.chunk,
+            first=command.start,
+            count=command.stop - command.start,
+            flags=flags,
+            extra=int((command.patience or 0) * 1e9),
+            segments=payload.segments,
+            fds=payload.fds,
+        )
+        return frame, payload
+
+    def _what(self, place: int) -> str:
+        return "args" if self.star else "args[0]"
+
+    def _close_if_done(self) -> None:
+        if self._over and not self._lent:
+            self.function.close()
+
+    def items(self, start: int, stop: int) -> Sequence[object]:
+        """The items of a chunk."""
+        if self._whole is not None:
+            return self._whole[start:stop]
+        return [self._items[index] for index in range(start, stop)]

@@ -1,0 +1,115 @@
+"""What shall be done: the commands that the shell obeys, in order.  Frozen, imperative."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class StartWorker:
+    """Start a process under this number; answer with `WorkerUp`/`WorkerReady` or a death."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class Assign:
+    """Send the items `start .. stop - 1` of a call to a worker as one chunk.
+
+    `marked`: the worker notes each item's index before it runs it, so that its death is known to
+    the item.  `stop_on_failure`: the worker gives the rest back once an item has failed; `patience`:
+    also once it has run for so many seconds, since then its items are dearer than those before.
+    """
+
+    worker: int
+    chunk: int
+    call: int
+    start: int
+    stop: int
+    marked: bool
+    stop_on_failure: bool
+    patience: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class DropChunks:
+    """Tell the worker to give back what it has not run of its chunks up to this one."""
+
+    worker: int
+    chunk: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopWorker:
+    """Ask an idle worker to leave."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class TerminateWorker:
+    """Interrupt the worker's task (SIGTERM: its `finally` blocks run) and end the worker."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class KillWorker:
+    """End the worker at once (SIGKILL)."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Give these outcomes to the caller: `payload` holds items `first .. first + count - 1`."""
+
+    call: int
+    first: int
+    count: int
+    payload: object
+
+
+@dataclass(frozen=True, slots=True)
+class SettleLost:
+    """This item's worker died while it ran it; tell the caller."""
+
+    call: int
+    index: int
+    who: object
+    exitcode: int | None
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class FinishCall:
+    """Nothing of this call runs any more and nothing else will come."""
+
+    call: int
+
+
+@dataclass(frozen=True, slots=True)
+class FailCall:
+    """The engine cannot serve this call: no worker could be started, or it was shut down.
+
+    `payload` is the encoded error of the initializer, where that was the reason.
+    """
+
+    call: int
+    reason: str
+    exitcode: int | None = None
+    payload: object = None
+
+
+Command = (
+    StartWorker
+    | Assign
+    | DropChunks
+    | StopWorker
+    | TerminateWorker
+    | KillWorker
+    | Deliver
+    | SettleLost
+    | FinishCall
+    | FailCall
+)

@@ -1,0 +1,68 @@
+"""Who does what: which call gets the next free hand, and how many hands are wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from parmap._core.calls import Call
+from parmap._core.states import WorkerState
+from parmap._core.workers import Worker
+
+
+def next_assignment(
+    calls: Iterable[Call], workers: Mapping[int, Worker]
+) -> tuple[Call, Worker] | None:
+    """The next chunk's call and worker, or None while nobody can be given anything.
+
+    The call with the fewest workers comes first, then the one that was served longest ago; an idle
+    worker is better than a second chunk at a busy one.
+    """
+    hungry = sorted(
+        (call for call in calls if call.waiting), key=lambda call: (len(call.workers), call.turn)
+    )
+    if not hungry:
+        return None
+    idle = next((w for w in workers.values() if w.state is WorkerState.IDLE), None)
+    if idle is not None:
+        for call in hungry:
+            if len(call.workers) < call.cap:
+                return call, idle
+    for call in hungry:
+        if not _others_deserve(call, hungry) and (worker := _with_room(call, workers)) is not None:
+            return call, worker
+    return None
+
+
+def workers_wanted(calls: Iterable[Call], limit: int | None) -> int:
+    """As many workers as the open calls can use, within the limit; never one that none needs.
+
+    Without a limit it is the largest cap in use, never the sum of them.
+    """
+    demand, largest = 0, 0
+    for call in calls:
+        demand += call.demand
+        largest = max(largest, call.cap)
+    return min(demand, limit or largest)
+
+
+def _others_deserve(call: Call, hungry: Iterable[Call]) -> bool:
+    """Whether another call has fewer workers: then this one's workers must come free between two
+    chunks, or a second chunk that always waits there would starve the other call for ever."""
+    return any(
+        len(other.workers) < min(other.cap, len(call.workers))
+        for other in hungry
+        if other is not call
+    )
+
+
+def _with_room(call: Call, workers: Mapping[int, Worker]) -> Worker | None:
+    """A worker of this call that may have a second chunk waiting while it runs the first."""
+    if not call.sizer.prefetches or call.pieces[0].solo:
+        return None
+    for worker_id in call.workers:
+        worker = workers[worker_id]
+        if worker.state is WorkerState.BUSY and worker.step is None and len(worker.chunks) == 1:
+            first = worker.chunks[0]
+            if not first.solo and call.wants(first.next):
+                return worker
+    return None

@@ -1,0 +1,152 @@
+"""What happened: the events that the shell tells the scheduler.  Frozen, past tense."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class OnFailure(Enum):
+    """What a call does once one of its items has failed."""
+
+    STOP = "stop"  # nothing else is wanted: the failure ends the call
+    FINISH_EARLIER = "finish earlier"  # items before the failed one are still wanted (ordered stream)
+    CONTINUE = "continue"  # every item is wanted
+
+
+@dataclass(frozen=True, slots=True)
+class CallOpened:
+    """A caller opened a call; at most `cap` workers may serve it at a time."""
+
+    call: int
+    cap: int
+    chunksize: int | None
+    on_failure: OnFailure
+
+
+@dataclass(frozen=True, slots=True)
+class ItemsAdded:
+    """The next `count` items of a call are there; their indexes follow the earlier ones."""
+
+    call: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class InputEnded:
+    """No more items will come for this call."""
+
+    call: int
+
+
+@dataclass(frozen=True, slots=True)
+class ItemCancelled:
+    """One item that may still wait is no longer wanted (a cancelled future)."""
+
+    call: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallCancelled:
+    """The caller gave the call up.  `hurry` shortens the patience (Ctrl-C)."""
+
+    call: int
+    hurry: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerUp:
+    """The process answered for the first time; its initializer may still run."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady:
+    """The worker can take work."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class InitializerFailed:
+    """The worker's initializer raised; `payload` is that error, encoded."""
+
+    worker: int
+    payload: object
+
+
+@dataclass(frozen=True, slots=True)
+class ResultsArrived:
+    """Outcomes of the items `first .. first + count - 1` of a chunk, in order.
+
+    `failed` are the indexes among them that failed.  `last` closes the chunk: what it has not
+    reported was not run.  `elapsed` (seconds of running) and `nbytes` (both ways) are of this
+    report; `payload` is opaque here.
+    """
+
+    worker: int
+    chunk: int
+    first: int
+    count: int
+    failed: tuple[int, ...] = ()
+    last: bool = False
+    elapsed: float = 0.0
+    nbytes: int = 0
+    payload: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDied:
+    """The process is gone and everything that it had written has been handled.
+
+    `running` is what its control page said: the index of the item being run, `IDLE` when no chunk
+    had been begun, `UNKNOWN` when a chunk had been begun but nobody knows where in it.
+    """
+
+    worker: int
+    exitcode: int | None
+    running: int
+    who: object = None  # opaque: whatever the shell wants to be told about it in `SettleLost`
+
+
+IDLE = -1
+UNKNOWN = -2
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerNotStarted:
+    """The operating system refused to start the process."""
+
+    worker: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlinePassed:
+    """The instant that `next_deadline` named has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShutdownRequested:
+    """No new call will come.  With `cancel` the open ones are given up, else they are finished."""
+
+    cancel: bool
+
+
+Event = (
+    CallOpened
+    | ItemsAdded
+    | InputEnded
+    | ItemCancelled
+    | CallCancelled
+    | WorkerUp
+    | WorkerReady
+    | InitializerFailed
+    | ResultsArrived
+    | WorkerDied
+    | WorkerNotStarted
+    | DeadlinePassed
+    | ShutdownRequested
+)

@@ -1,0 +1,338 @@
+"""The decisions.  `handle(event, now=...)` validates, then changes the books, then says what to do.
+
+Rules that everything here keeps:
+
+1. A worker holds chunks of one call at a time, at most two, and answers them in order.
+2. An item is settled once: delivered, or lost with its worker.  It runs a second time only when the
+   worker that held it died, or gave it back unrun.
+3. A worker's death charges the item that was being run and no other.
+4. A call is finished only when none of its items runs any more, however it ended.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import count
+from typing import assert_never
+
+from parmap._core import events as ev
+from parmap._core.blame import guilty_item
+from parmap._core.calls import Call, Piece
+from parmap._core.commands import (
+    Assign,
+    Command,
+    Deliver,
+    DropChunks,
+    FailCall,
+    FinishCall,
+    SettleLost,
+)
+from parmap._core.dispatch import next_assignment, workers_wanted
+from parmap._core.events import Event, OnFailure
+from parmap._core.states import WorkerState
+from parmap._core.workers import KILL_AFTER, Chunk, Staff, Step, Worker
+from parmap.errors import InternalError
+
+# A call that is over leaves its running items this long to end by themselves (API.md, section 1).
+GRACE = 0.1
+# After Ctrl-C a person is waiting: all is over within a second.
+HURRIED_KILL_AFTER = 0.4
+# Two failed starts can be chance (memory was short for a moment), a row of them is not.
+START_BUDGET = 3
+
+
+class Scheduler:
+    """The one owner of all state: calls, chunks, workers."""
+
+    def __init__(self, *, limit: int | None = None, idle_timeout: float | None = None) -> None:
+        """At most `limit` workers (None: the largest cap among the open calls); a worker that has
+        been idle for `idle_timeout` seconds is retired (None: never)."""
+        self.calls: dict[int, Call] = {}
+        self._staff = Staff(idle_timeout)
+        self.workers = self._staff.members
+        self._limit = limit
+        self._closing = False
+        self._failed_starts = 0
+        self._ids = count(1)
+        self._turns = count(1)
+        self._story: deque[tuple[float, object]] = deque(maxlen=40)
+        self._out: list[Command] = []
+        self._now = 0.0
+
+    # ------------------------------------------------------------------ the door
+
+    def handle(self, event: Event, *, now: float) -> list[Command]:
+        """Take one event in; give the commands out, in the order in which to obey them."""
+        self._remember(event, now)
+        self._now, self._out = now, []
+        self._dispatch(event)
+        self._fill()
+        self._finish_calls()
+        return self._out
+
+    def next_deadline(self) -> float | None:
+        """The instant at which `DeadlinePassed` is due, or None."""
+        return self._staff.next_deadline()
+
+    def story(self) -> tuple[str, ...]:
+        """The last events, oldest first: what an `InternalError` carries."""
+        return tuple(f"{at:.3f} {event}" for at, event in self._story)
+
+    def appetite(self, call: int) -> int:
+        """How many unfinished items keep this call's workers busy."""
+        book = self.calls.get(call)
+        return 0 if book is None else book.sizer.appetite(self._share(book))
+
+    def _remember(self, event: Event, now: float) -> None:
+        if isinstance(event, ev.ResultsArrived):  # without its payload, which may be large
+            kept = ("results", event.worker, event.chunk, event.first, event.count, event.last)
+            self._story.append((now, kept))
+        else:
+            self._story.append((now, event))
+
+    @property
+    def over(self) -> bool:
+        """Shut down: no call is open and no worker is left."""
+        return self._closing and not self.calls and not self.workers
+
+    def _dispatch(self, event: Event) -> None:
+        match event:
+            case ev.CallOpened():
+                self._open_call(event)
+            case ev.ItemsAdded() | ev.InputEnded() | ev.ItemCancelled() | ev.CallCancelled():
+                # The caller could not yet know that its call has ended: that is no error.
+                if (book := self.calls.get(event.call)) is not None:
+                    self._caller_said(book, event)
+            case ev.WorkerUp(worker):
+                self._worker_up(worker)
+            case ev.WorkerReady(worker):
+                self._worker_ready(worker)
+            case ev.InitializerFailed(worker, payload):
+                self._initializer_failed(worker, payload)
+            case ev.ResultsArrived():
+                self._results(event)
+            case ev.WorkerDied():
+                self._worker_died(event)
+            case ev.WorkerNotStarted(worker, reason):
+                del self.workers[worker]
+                self._start_failed(reason, None)
+            case ev.DeadlinePassed():
+                self._deadline_passed()
+            case ev.ShutdownRequested(cancel):
+                self._shut_down(cancel=cancel)
+            case _:
+                assert_never(event)
+
+    # ------------------------------------------------------------------ calls
+
+    def _open_call(self, event: ev.CallOpened) -> None:
+        if self._closing:
+            self._out.append(FailCall(event.call, "closed"))
+            return
+        self._failed_starts = 0  # times may be better now
+        self.calls[event.call] = Call(event.call, event.cap, event.chunksize, event.on_failure)
+
+    def _caller_said(
+        self, book: Call, event: ev.ItemsAdded | ev.InputEnded | ev.ItemCancelled | ev.CallCancelled
+    ) -> None:
+        match event:
+            case ev.ItemsAdded(_, count):
+                book.add(count)
+            case ev.InputEnded():
+                book.input_ended = True
+            case ev.ItemCancelled(_, index):
+                book.withdraw(index)
+            case ev.CallCancelled(_, hurry):
+                book.stop(0)
+                self._drop_unwanted(book, kill_after=HURRIED_KILL_AFTER if hurry else None)
+
+    def _failed(self, book: Call, index: int) -> None:
+        """An item of this call has failed: stop as far as the call wishes."""
+        if book.on_failure is OnFailure.CONTINUE:
+            return
+        book.stop(index if book.on_failure is OnFailure.FINISH_EARLIER else 0)
+        self._drop_unwanted(book)
+
+    def _drop_unwanted(self, book: Call, *, kill_after: float | None = None) -> None:
+        """Make the workers give back what this call no longer wants; be patient, but not for ever."""
+        for worker_id in sorted(book.workers):
+            worker = self.workers[worker_id]
+            if worker.state is not WorkerState.BUSY or book.wants(worker.chunks[0].next):
+                continue
+            if worker.step is Step.TERMINATE and kill_after is None:
+                continue  # it has been told before
+            self._out.append(DropChunks(worker_id, worker.chunks[-1].id))
+            if kill_after is None:
+                worker.expect(Step.TERMINATE, self._now + GRACE)
+            else:
+                self._out += self._staff.terminate(worker, self._now, kill_after)
+
+    def _finish_calls(self) -> None:
+        for book in [book for book in self.calls.values() if book.finished]:
+            del self.calls[book.id]
+            self._out.append(book.failure or FinishCall(book.id))
+        if self._closing and not self.calls:
+            self._out += self._staff.stop_all(self._now)
+
+    def _fail_calls(self, reason: str, exitcode: int | None = None, payload: object = None) -> None:
+        """The engine cannot serve: every open call ends with this, once nothing of it runs."""
+        for book in self.calls.values():
+            book.failure = FailCall(book.id, reason, exitcode, payload)
+            book.stop(0)
+            self._drop_unwanted(book)
+
+    # ------------------------------------------------------------------ workers
+
+    def _worker_up(self, worker_id: int) -> None:
+        worker = self._known(worker_id)
+        if worker.state is WorkerState.STARTING:
+            worker.expect(None, None)  # its initializer may take as long as it likes
+
+    def _worker_ready(self, worker_id: int) -> None:
+        worker = self._known(worker_id)
+        worker.ready = True
+        self._failed_starts = 0
+        if worker.state is WorkerState.STARTING:
+            self._staff.rest(worker, self._now)
+
+    def _initializer_failed(self, worker_id: int, payload: object) -> None:
+        worker = self._known(worker_id)
+        worker.ready = True  # its death, which follows, is accounted for here
+        if worker.state is WorkerState.STARTING:
+            self._staff.leave(worker, Step.KILL, self._now + KILL_AFTER)
+        self._fail_calls("initializer", payload=payload)
+
+    def _results(self, event: ev.ResultsArrived) -> None:
+        worker = self._known(event.worker)
+        chunk = worker.chunks[0] if worker.chunks else None
+        if chunk is None or chunk.id != event.chunk or chunk.next != event.first:
+            raise InternalError(f"worker {worker.id} answered out of turn: {event}", self.story())
+        if event.first + event.count > chunk.stop:
+            raise InternalError(f"worker {worker.id} answered too much: {event}", self.story())
+        chunk.reported += event.count
+        book = self._open(chunk.call)
+        book.free_deaths = 0
+        book.sizer.measured(event.count, event.elapsed, event.nbytes)
+        if event.count:
+            self._out.append(
+                Deliver(book.id, event.first, event.count, event.payload)
+            )
+        if event.last:
+            self._close_chunk(worker, book)
+        if event.failed:
+            self._failed(book, event.failed[0])
+        elif book.stop_at is not None:
+            self._drop_unwanted(book)
+
+    def _close_chunk(self, worker: Worker, book: Call) -> None:
+        chunk = worker.chunks.popleft()
+        book.requeue([Piece(chunk.next, chunk.stop, chunk.solo)])
+        if worker.chunks:
+            return
+        book.workers.discard(worker.id)
+        if worker.state is WorkerState.BUSY:
+            self._staff.rest(worker, self._now)
+
+    def _worker_died(self, event: ev.WorkerDied) -> None:
+        worker = self._known(event.worker)
+        was_ready, told_to_go = worker.ready, worker.state is WorkerState.LEAVING
+        worker.move(WorkerState.DEAD)
+        del self.workers[worker.id]
+        if not was_ready and not told_to_go:
+            self._start_failed("died", event.exitcode)
+        if worker.chunks:
+            self._bury_chunks(worker, event)
+
+    def _bury_chunks(self, worker: Worker, event: ev.WorkerDied) -> None:
+        """Charge the item that was being run; everything else of the worker waits again."""
+        first, *later = worker.chunks
+        book = self._open(first.call)
+        book.workers.discard(worker.id)
+        pieces = [Piece(chunk.start, chunk.stop, chunk.solo) for chunk in later]
+        guilty = guilty_item(book, first, event.running)
+        if guilty is not None:
+            pieces += [
+                Piece(first.next, guilty, first.solo),
+                Piece(guilty + 1, first.stop, first.solo),
+            ]
+        else:
+            suspected = event.running == ev.UNKNOWN
+            pieces.append(Piece(first.next, first.stop, first.solo or suspected))
+        book.requeue(pieces)
+        if guilty is not None and book.wants(guilty):
+            attempts = book.attempts[guilty] = book.attempts.get(guilty, 0) + 1
+            self._out.append(
+                SettleLost(book.id, guilty, event.who, event.exitcode, attempts)
+            )
+            self._failed(book, guilty)
+
+    def _start_failed(self, reason: str, exitcode: int | None) -> None:
+        self._failed_starts += 1
+        if self._failed_starts >= START_BUDGET and not any(w.present for w in self.workers.values()):
+            self._failed_starts = 0
+            self._fail_calls(reason, exitcode)
+
+    def _deadline_passed(self) -> None:
+        for worker in self._staff.overdue(self._now):
+            if worker.state is WorkerState.STARTING:
+                self._start_failed("timeout", None)
+            self._out += self._staff.next_step(worker, self._now)
+
+    def _shut_down(self, *, cancel: bool) -> None:
+        self._closing = True
+        if cancel:
+            self._fail_calls("closed")
+
+    # ------------------------------------------------------------------ who does what
+
+    def _fill(self) -> None:
+        """Give every free hand work, and call for more hands where that is not enough."""
+        while (choice := next_assignment(self.calls.values(), self.workers)) is not None:
+            self._assign(*choice)
+        present = sum(worker.present for worker in self.workers.values())
+        if self._failed_starts and present:
+            return  # starting fails just now: those that are there do the work
+        for _ in range(present, workers_wanted(self.calls.values(), self._limit)):
+            worker = Worker(next(self._ids), self.story)
+            self._out += self._staff.hire(worker, self._now)
+
+    def _assign(self, book: Call, worker: Worker) -> None:
+        piece = book.take(self._share(book))
+        marked = book.sizer.marks or piece.solo
+        chunk = Chunk(next(self._ids), book.id, piece.start, piece.stop, marked, piece.solo)
+        worker.chunks.append(chunk)
+        if worker.state is WorkerState.IDLE:
+            worker.move(WorkerState.BUSY)
+            worker.expect(None, None)
+        book.workers.add(worker.id)
+        book.turn = next(self._turns)
+        self._out.append(
+            Assign(
+                worker.id,
+                chunk.id,
+                book.id,
+                chunk.start,
+                chunk.stop,
+                marked,
+                book.on_failure is not OnFailure.CONTINUE,
+                book.sizer.patience,
+            )
+        )
+
+    def _share(self, book: Call) -> int:
+        """How many workers this call may count on."""
+        return max(1, min(book.cap, self._limit or book.cap))
+
+    # ------------------------------------------------------------------ the books, checked
+
+    def _open(self, call: int) -> Call:
+        book = self.calls.get(call)
+        if book is None:
+            raise InternalError(f"call {call} is not open", self.story())
+        return book
+
+    def _known(self, worker: int) -> Worker:
+        book = self.workers.get(worker)
+        if book is None:
+            raise InternalError(f"worker {worker} is not known", self.story())
+        return book

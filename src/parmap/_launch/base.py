@@ -1,0 +1,96 @@
+"""What every way to start a worker gives."""
+
+from __future__ import annotations
+
+import os
+import signal
+import weakref
+from collections.abc import Callable
+from typing import Protocol
+
+from parmap._launch.watch import DeathWatch
+from parmap._memory.fdpass import Link
+from parmap._memory.segment import Segment
+
+
+class Child:
+    """A started process: its death can be waited for, and no stranger is ever signalled in its place.
+
+    Not thread-safe: the driver that started it owns it.
+    """
+
+    __slots__ = ("_exitcode", "_gone", "_reap", "_watch", "pid")
+
+    def __init__(
+        self, pid: int, reap: Callable[[], int | None], wait: Callable[[], object]
+    ) -> None:
+        """`reap` gives the exit code once there is one and never waits; `wait` blocks until the
+        process is dead and leaves its exit code in place (used where there is no pidfd)."""
+        self.pid = pid
+        self._reap = reap
+        self._watch = DeathWatch(pid, wait)
+        self._exitcode: int | None = None
+        self._gone = False
+
+    def fileno(self) -> int:
+        """A descriptor that becomes readable when the process is dead."""
+        return self._watch.fileno()
+
+    def bury(self) -> int | None:
+        """Collect the exit code of the dead process: negative for a signal, None if somebody else
+        (a SIGCHLD handler that reaps every child) has taken it."""
+        if not self._gone:
+            self._exitcode = self._reap()
+            self._gone = True
+            self._watch.close()
+        return self._exitcode
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Signal the process, unless it is dead."""
+        if not self._gone:
+            self._watch.send_signal(number)
+
+
+class Launcher(Protocol):
+    """A way to start workers."""
+
+    start_method: str
+
+    def start(self, name: str, control: Segment) -> tuple[Child, Link]:
+        """Start a worker process; its end of the link is its own.
+
+        Raises OSError when the system refuses.
+        """
+        ...
+
+
+# The parent's ends of all links.  A child that the parent forks, by whatever library, must not keep
+# them: its copies would hide the parent's death from the workers, and ours from the kernel.
+_parents_ends: weakref.WeakSet[Link] = weakref.WeakSet()
+
+
+def pair_for_worker() -> tuple[Link, Link]:
+    """The parent's end (non-blocking, never inherited by a forked child) and the worker's."""
+    ours, theirs = Link.pair()
+    ours.setblocking(False)
+    _parents_ends.add(ours)
+    return ours, theirs
+
+
+def _close_parents_ends() -> None:
+    for link in list(_parents_ends):
+        link.close()
+    _parents_ends.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_parents_ends)
+
+
+def reap_child(pid: int) -> int | None:
+    """The exit code of a dead child of this process; None if somebody else has reaped it."""
+    try:
+        found, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return None
+    return os.waitstatus_to_exitcode(status) if found else None

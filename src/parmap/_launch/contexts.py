@@ -1,0 +1,126 @@
+"""`multiprocessing`'s own start methods, for those who ask for one, and for Windows.
+
+The stdlib's context starts the process and carries our descriptors over; from then on the worker is
+the same as any other.  One thing is taken out: the child does not import the user's `__main__`,
+since functions of `__main__` travel by value and a script therefore needs no guard.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import connection, spawn
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from typing import TYPE_CHECKING, Any
+
+from parmap._launch import lifeline
+from parmap._launch.base import Child, pair_for_worker
+from parmap._memory.fdpass import Link
+from parmap._memory.segment import Segment
+from parmap._memory.transit import export_fd, import_fd
+from parmap._worker.main import serve
+
+if TYPE_CHECKING:
+    from parmap._memory.transit import Ticket
+
+# A forkserver's child is not ours: its exit code comes through the server, a moment after the death.
+_EXITCODE_PATIENCE = 1.0
+
+
+class ContextLauncher:
+    """Starts workers through `multiprocessing.get_context(start_method)`."""
+
+    def __init__(self, start_method: str) -> None:
+        self.start_method = start_method
+        self._context: BaseContext = multiprocessing.get_context(start_method)
+
+    def start(self, name: str, control: Segment) -> tuple[Child, Link]:
+        """Start a worker.  Raises OSError when the system refuses."""
+        ours, theirs = pair_for_worker()
+        sock = socket.socket(fileno=theirs.detach())
+        try:
+            process = self._process(name, (sock, Inherited(lifeline.reading_end()), control))
+            with _without_main():
+                process.start()
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            sock.close()
+        assert process.pid is not None
+        return Child(process.pid, lambda: _exitcode(process), lambda: _wait(process)), ours
+
+    def _process(self, name: str, args: tuple[object, ...]) -> BaseProcess:
+        process: BaseProcess = self._context.Process(  # type: ignore[attr-defined]  # typeshed: on the subclasses only
+            target=_run_worker, name=name, args=args
+        )
+        return process
+
+
+class Inherited:
+    """A descriptor on its way to the process that is being started."""
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _inherit, (export_fd(self._fd, "descriptor"),)
+
+    def fileno(self) -> int:
+        """The number in this process."""
+        return self._fd
+
+
+def _inherit(ticket: Ticket) -> Inherited:
+    return Inherited(import_fd(ticket))
+
+
+def _run_worker(sock: socket.socket, line: Inherited, control: Segment) -> None:
+    """The child's side: the same worker as any other."""
+    serve(Link.from_fd(sock.detach()), line.fileno(), control)
+
+
+def _exitcode(process: BaseProcess) -> int | None:
+    process.join(_EXITCODE_PATIENCE)
+    exitcode = process.exitcode
+    if exitcode is not None:
+        process.close()
+    return exitcode
+
+
+def _wait(process: BaseProcess) -> None:
+    connection.wait([process.sentinel])
+
+
+_dropping = threading.local()
+_preparation_data = spawn.get_preparation_data
+
+
+def _get_preparation_data(name: str) -> dict[str, Any]:
+    data = _preparation_data(name)
+    if getattr(_dropping, "main", False):
+        data.pop("init_main_from_name", None)
+        data.pop("init_main_from_path", None)
+    return data
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Processes that this thread starts in here do not import the user's `__main__`.
+
+    The stdlib has no switch for that.  Its one function that says what the child imports is wrapped
+    once, and answers as ever to everybody but this thread.
+    """
+    if spawn.get_preparation_data is not _get_preparation_data:
+        spawn.get_preparation_data = _get_preparation_data
+    _dropping.main = True
+    try:
+        yield
+    finally:
+        _dropping.main = False

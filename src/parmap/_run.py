@@ -1,0 +1,129 @@
+"""One call as its caller lives it: items in, outcomes out, an end that leaves nothing running."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NoReturn, Protocol
+
+from parmap._core.events import OnFailure
+from parmap._call import Ended, Lost, RemoteCall, Report
+from parmap._outcomes import Batch, Failed, Reader
+from parmap._words import short_repr
+from parmap.errors import RemoteError, TaskErrorGroup, TaskFailure, attach_failure, failure_of
+
+
+class Source(Protocol):
+    """Where outcomes come from: workers, or this process."""
+
+    stops: bool  # a failure ends the call
+
+    @property
+    def appetite(self) -> int: ...
+    def feed_all(self, items: Sequence[object]) -> None: ...
+    def feed(self, items: Sequence[object]) -> None: ...
+    def end_input(self) -> None: ...
+    def next_batch(self, *, block: bool = True) -> Batch | None: ...
+    def cancel(self, *, hurry: bool = False) -> None: ...
+    @property
+    def over(self) -> bool: ...
+
+
+class RemoteSource:
+    """Outcomes from workers."""
+
+    def __init__(self, call: RemoteCall) -> None:
+        self._call = call
+        self.stops = call.on_failure is OnFailure.STOP
+        self._reader = Reader(call.codec, call.item)
+        self.feed_all = call.feed_all
+        self.feed = call.feed
+        self.end_input = call.end_input
+
+    @property
+    def appetite(self) -> int:
+        """How many unfinished items keep the workers busy."""
+        return self._call.appetite
+
+    @property
+    def over(self) -> bool:
+        """Nothing will come any more, and nothing of the call runs."""
+        return self._call.ended
+
+    def next_batch(self, *, block: bool = True) -> Batch | None:
+        """The next outcomes; None at the end, or when there are none yet and `block` is False.
+
+        Raises the error of the engine if that could not serve the call.
+        """
+        match self._call.take(block=block):
+            case Report() as report:
+                batch = self._reader.read(report)
+            case Lost() as lost:
+                batch = self._reader.lost(lost)
+            case Ended(error=None) | None:
+                return None
+            case Ended(error=error):
+                raise error
+        self._call.release(batch.first, len(batch.outcomes))
+        return batch
+
+    def cancel(self, *, hurry: bool = False) -> None:
+        """Give the call up."""
+        self._call.cancel(hurry=hurry)
+
+
+def finish(source: Source, *, hurry: bool = False) -> None:
+    """End the call and wait until nothing of it runs any more: a second or so at the most.
+
+    Ctrl-C while waiting shortens the wait.
+    """
+    if source.over:
+        return
+    try:
+        source.cancel(hurry=hurry)
+        drain(source)
+    except KeyboardInterrupt:
+        source.cancel(hurry=True)
+        drain(source)
+        raise
+
+
+def drain(source: Source) -> None:
+    """Wait for the end; what still comes interests nobody."""
+    while not source.over:
+        try:
+            source.next_batch()
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001,S112  # the call is given up, its engine's error too
+            continue
+
+
+def raise_lowest(failures: list[TaskFailure]) -> NoReturn:
+    """Raise the failure of the lowest index; it knows of the others."""
+    first, *others = sorted(failures, key=lambda failure: failure.index)
+    error = first.error
+    if others:
+        attach_failure(error, TaskFailure(first.index, error, first.attempts, tuple(others)))
+    raise error
+
+
+def raise_group(results: list[Any], failures: list[TaskFailure]) -> NoReturn:
+    """Raise one group with every failure; its `results` are what `on_error="return"` gives."""
+    failures.sort(key=lambda failure: failure.index)
+    message = f"{len(failures)} of {len(results)} items failed"
+    raise TaskErrorGroup(message, [_groupable(failure) for failure in failures], results)
+
+
+def _groupable(failure: TaskFailure) -> Exception:
+    """An ExceptionGroup holds Exceptions only: a SystemExit is the cause of what stands for it."""
+    error = failure.error
+    if isinstance(error, Exception):
+        return error
+    stand_in = RemoteError(type(error).__name__, short_repr(error), "")
+    stand_in.__cause__ = error
+    return attach_failure(stand_in, failure_of(error) or failure)
+
+
+def unwrap(outcome: Any) -> Any:
+    """What stands in a list of results for this outcome."""
+    return outcome.failure if type(outcome) is Failed else outcome

@@ -1,0 +1,37 @@
+"""The first thing a worker is told: who it is, and the initializer."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from parmap import options
+from parmap._wire import frames as fr
+from parmap._wire.frames import Frame
+from parmap._wire.pickling import Codec, Encoded
+
+
+class Setup:
+    """Makes the first frame for each worker of a pool.  The initializer is pickled once, here."""
+
+    def __init__(
+        self, initializer: Callable[..., object] | None, initargs: tuple[Any, ...], workers: int
+    ) -> None:
+        """`workers` share the CPUs; what they leave idle is for the calls within them."""
+        if not isinstance(initargs, tuple):
+            raise TypeError(f"initargs must be a tuple of arguments, not {type(initargs).__name__}")
+        self._budget = max(0, options.usable_cpus() - workers) // workers + 1
+        self._initializer: Encoded | None = None
+        if initializer is not None:
+            self._initializer = Codec("to worker").dumps((initializer, initargs), "initializer")
+
+    def frame(self, name: str) -> Frame:
+        """The frame for the worker of that name."""
+        told = {"name": name, "argv": list(sys.argv), "budget": self._budget}
+        head = pickle.dumps(told, pickle.HIGHEST_PROTOCOL)
+        if self._initializer is None:
+            return Frame(fr.SETUP, segments=[head])
+        initializer = self._initializer
+        return Frame(fr.SETUP, segments=[head, *initializer.segments], fds=initializer.fds)

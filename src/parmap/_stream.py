@@ -1,0 +1,217 @@
+"""`ResultIterator`: the outcomes of a call one by one, as far ahead of the consumer as it allows."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
+
+from parmap._core.ordering import ReorderBuffer
+from parmap._outcomes import Failed
+from parmap._run import Source, finish, raise_group, unwrap
+from parmap.errors import SerializationError
+from parmap.observe.progress import ProgressReporter
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from parmap.errors import TaskFailure
+    from parmap.options import OnError
+
+R = TypeVar("R", covariant=True)
+
+# Without a `buffersize`: results of this many items may wait for their consumer.  20,000 trivial
+# ones are 1 MB or so, and a stream of them is not slowed by a window of this size (measured).
+MOST_AHEAD = 20_000
+# An input slower than this is not read ahead in batches: what there is goes to the workers first.
+SLOW_INPUT_SECONDS = 0.001
+
+
+class ResultIterator(Iterator[R], Generic[R]):
+    """The results of `parallel_imap`: an iterator to take from, to close early, to use with `with`.
+
+    ``next`` blocks until the next result is there.  Several threads may take from one iterator;
+    each result goes to one of them.  It cannot be pickled.
+
+    Example:
+        >>> from parmap import parallel_imap
+        >>> results = parallel_imap(abs, [-1, -2, -3], max_workers=2)
+        >>> next(results)
+        1
+        >>> results.close()
+        >>> list(results)
+        []
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        inputs: Iterable[Any],
+        *,
+        ordered: bool,
+        mode: OnError,
+        buffersize: int | None,
+        progress: bool | str | Callable[..., object],
+    ) -> None:
+        """Made by `parallel_imap`."""
+        self._source = source
+        self._inputs: Iterator[Any] | None = iter(inputs)
+        self._input_error: BaseException | None = None
+        self._mode = mode
+        self._buffersize = buffersize
+        self._ordered: ReorderBuffer[Any] | None = ReorderBuffer() if ordered else None
+        self._ready: deque[Any] = deque() if self._ordered is None else self._ordered.ready()
+        self._fed = 0  # items read from the input
+        self._arrived = 0  # outcomes that have come
+        self._given = 0  # results taken by the consumer
+        self._failures: list[TaskFailure] = []
+        self._kept: list[Any] = []  # for the group's `results`
+        self._over = False
+        self._lock = threading.RLock()
+        total = len(inputs) if hasattr(inputs, "__len__") else None
+        self._reporter = ProgressReporter(progress, total)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> R:
+        with self._lock:
+            try:
+                return self._next()
+            except StopIteration:
+                self._end()
+                raise
+            except BaseException as error:
+                self._end(hurry=isinstance(error, KeyboardInterrupt))
+                raise
+
+    def close(self) -> None:
+        """Stop: nothing more is read or run; what runs is ended (within about a second).
+
+        Results that were not taken are dropped.  May be called twice, and from another thread: it
+        waits for a ``next`` in progress.
+        """
+        with self._lock:
+            self._end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise SerializationError("a ResultIterator stays in the process that made it")
+
+    def __del__(self) -> None:
+        # Dropped half-way.  Never wait here: this may be any thread, or the interpreter's end.
+        if not getattr(self, "_over", True):
+            self._source.cancel()
+
+    def __repr__(self) -> str:
+        state = "over" if self._over else "open"
+        return f"<ResultIterator {state}: {self._given} taken, {self._fed - self._given} ahead>"
+
+    # ------------------------------------------------------------------ one result
+
+    def _next(self) -> Any:
+        if self._over:
+            raise StopIteration
+        while True:
+            self._absorb(block=False)
+            if self._ready:
+                return self._give()
+            if self._source.over:
+                self._conclude()
+            self._feed()
+            if not self._ready and not self._source.over:
+                self._absorb(block=True)
+
+    def _give(self) -> Any:
+        outcome = self._ready.popleft()
+        self._given += 1
+        if type(outcome) is Failed:
+            if self._mode == "raise":
+                raise outcome.failure.error
+            self._failures_seen(outcome.failure)
+        value = unwrap(outcome)
+        if self._mode == "group":
+            self._kept.append(value)
+            if type(outcome) is Failed:
+                return self._next()  # it is raised in the group, at the end
+        return value
+
+    def _failures_seen(self, failure: TaskFailure) -> None:
+        if self._mode == "group":
+            self._failures.append(failure)
+
+    def _conclude(self) -> NoReturn:
+        """Every outcome has been given."""
+        if self._input_error is not None:
+            raise self._input_error
+        if self._failures:
+            raise_group(self._kept, self._failures)
+        raise StopIteration
+
+    def _end(self, *, hurry: bool = False) -> None:
+        if self._over:
+            return
+        self._over = True
+        self._inputs = None
+        self._ready.clear()
+        try:
+            finish(self._source, hurry=hurry)
+        finally:
+            self._reporter.close()
+
+    # ------------------------------------------------------------------ input and outcomes
+
+    def _absorb(self, *, block: bool) -> None:
+        """Take in what has come; with `block`, wait for something."""
+        while (batch := self._source.next_batch(block=block)) is not None:
+            block = False
+            self._arrived += len(batch.outcomes)
+            if self._ordered is None:
+                self._ready.extend(batch.outcomes)
+            else:
+                self._ordered.put(batch.first, batch.outcomes)
+            self._reporter.update(self._arrived, 0)
+
+    def _feed(self) -> None:
+        """Read as much input as the workers want and the consumer allows.
+
+        Stops early once a result is there, so that a slow input does not hold it back.
+        """
+        if self._inputs is None:
+            return
+        batch: list[Any] = []
+        began = time.monotonic()
+        try:
+            for _ in range(self._room()):
+                batch.append(next(self._inputs))
+                if time.monotonic() - began > SLOW_INPUT_SECONDS:
+                    break
+        except StopIteration:
+            self._inputs = None
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # raised in its place, after the earlier items
+            self._inputs, self._input_error = None, error
+        if batch:
+            self._fed += len(batch)
+            self._source.feed(batch)
+        if self._inputs is None:
+            self._source.end_input()
+
+    def _room(self) -> int:
+        """How many items may be read now."""
+        hungry = self._source.appetite - (self._fed - self._arrived)
+        ahead = self._buffersize or min(MOST_AHEAD, 2 * self._source.appetite)
+        return max(0, min(hungry, ahead - (self._fed - self._given)))

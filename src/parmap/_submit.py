@@ -1,0 +1,94 @@
+"""`Pool.submit`: a call of one item, whose outcome goes into a Future."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from parmap import _surroundings
+from parmap._call import Ended, Lost, RemoteCall, Report
+from parmap._core.events import OnFailure
+from parmap._driver import Driver
+from parmap._outcomes import Failed, Reader
+from parmap._wire.pickling import Codec
+from parmap._worker.bound import Bound
+from parmap.errors import PoolClosedError
+
+
+def submit(
+    driver: Driver, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Future[Any]:
+    """Send ``fn(*args, **kwargs)`` to a worker of this driver."""
+    codec = Codec("to worker")
+    future: PoolFuture = PoolFuture()
+    call = SubmittedCall(future, driver, codec, fn, args, kwargs)
+    driver.open(call)
+    call.feed_all([()])
+    return future
+
+
+class PoolFuture(Future[Any]):
+    """A Future whose cancellation reaches the pool."""
+
+    call: SubmittedCall | None = None
+
+    def cancel(self) -> bool:
+        """Cancel the call if it has not been sent to a worker yet."""
+        cancelled = super().cancel()
+        if cancelled and self.call is not None:
+            self.call.cancel()
+        return cancelled
+
+
+class SubmittedCall(RemoteCall):
+    """A call whose news settles a Future, in the driver's thread."""
+
+    def __init__(
+        self,
+        future: PoolFuture,
+        driver: Driver,
+        codec: Codec,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        super().__init__(
+            driver,
+            codec.dumps(Bound(fn, args, kwargs), "call"),
+            star=True,
+            cap=1,
+            chunksize=1,
+            on_failure=OnFailure.CONTINUE,
+            surroundings=_surroundings.encoded(),
+            codec=codec,
+        )
+        self._future = future
+        future.call = self
+        shown = args[0] if len(args) == 1 and not kwargs else args
+        self._reader = Reader(codec, lambda index: shown)
+
+    def begin(self) -> bool:
+        """It is about to be sent; False if it was cancelled."""
+        if self._future.running():
+            return True  # sent for the second time: its first worker died
+        return self._future.set_running_or_notify_cancel()
+
+    def cancel_waiting(self) -> None:
+        """Cancel it, unless it has been sent."""
+        self._future.cancel()
+
+    def tell(self, news: Report | Lost | Ended) -> None:
+        """Settle the future."""
+        future = self._future
+        if isinstance(news, Ended):
+            future.call = None
+            if not future.done() and self.begin():
+                future.set_exception(news.error or PoolClosedError("the call was given up"))
+            return
+        batch = self._reader.read(news) if isinstance(news, Report) else self._reader.lost(news)
+        (outcome,) = batch.outcomes
+        if type(outcome) is Failed:
+            future.set_exception(outcome.failure.error)
+        else:
+            future.set_result(outcome)

@@ -1,0 +1,102 @@
+"""What a worker does about signals, its parent's death, and processes that its tasks fork."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from parmap._memory.host import LINUX, portable_level
+
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import NoReturn
+
+EXIT_TERMINATED = 143  # as a shell reports SIGTERM
+
+
+class Terminated(SystemExit):
+    """The parent has told this worker to go (SIGTERM).  `finally` blocks of the task run.
+
+    A SystemExit, so that code that lets `sys.exit()` pass lets this pass too.
+    """
+
+
+def _terminated(signum: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated(EXIT_TERMINATED)
+
+
+def _ignored(signum: int, frame: FrameType | None) -> None:
+    """Ctrl-C reaches the whole foreground group; the parent decides what it means.
+
+    A handler that does nothing, not SIG_IGN: programs that a task starts would inherit the latter
+    and could not be interrupted.
+    """
+
+
+def take_over_signals() -> None:
+    """Install the handlers, then let signals in that the parent has held back until now."""
+    signal.signal(signal.SIGINT, _ignored)
+    signal.signal(signal.SIGTERM, _terminated)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+
+
+def die_with_parent(lifeline: int) -> None:
+    """Be killed when the writing end of `lifeline` closes: when the parent is dead.
+
+    On Linux the kernel does it (a signal of our choice on hang-up), so it also ends a task that runs
+    in C and never looks up.  Elsewhere a thread waits; it needs the interpreter to run.
+    """
+    if portable_level() == LINUX:
+        import fcntl
+
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)  # type: ignore[attr-defined,unused-ignore]
+        flags = fcntl.fcntl(lifeline, fcntl.F_GETFL)
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, flags | os.O_ASYNC | os.O_NONBLOCK)
+        _die_if_dead_already(lifeline)
+    else:
+        from _thread import start_new_thread
+
+        start_new_thread(_wait_for_hangup, (lifeline,))
+
+
+def _die_if_dead_already(lifeline: int) -> None:
+    """The hang-up may have come before the kernel was asked to signal it."""
+    try:
+        os.read(lifeline, 1)
+    except BlockingIOError:
+        return  # nothing to read, and nobody has hung up
+    os._exit(EXIT_TERMINATED)
+
+
+def _wait_for_hangup(lifeline: int) -> None:
+    os.set_blocking(lifeline, True)
+    os.read(lifeline, 1)
+    os._exit(EXIT_TERMINATED)
+
+
+def close_in_forked_children(fds: list[int]) -> None:
+    """A process that a task forks must not hold the worker's socket: it would hide its death."""
+
+    def close() -> None:
+        for fd in fds:
+            try:
+                os.close(fd)
+            except OSError:  # the task itself may have closed it
+                continue
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=close)
+
+
+def flush_streams() -> None:
+    """Workers leave by `os._exit`, which flushes nothing; and what a task printed is to be seen."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and not stream.closed:
+            try:
+                stream.flush()
+            except (OSError, ValueError):  # nobody listens any more; there is nowhere to say so
+                continue

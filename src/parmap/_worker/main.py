@@ -1,0 +1,159 @@
+"""The worker's loop: frames in, frames out, until the parent says stop or is gone.
+
+The user's `__main__` is not here: what belongs to it came by value.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from parmap import _nesting
+from parmap._memory.fdpass import Link
+from parmap._memory.host import close_quietly
+from parmap._memory.segment import Segment
+from parmap._wire import frames as fr
+from parmap._wire.control import NOTHING, SOMETHING, Control
+from parmap._wire.exceptions import encode_exception
+from parmap._wire.frames import Frame, FrameReader, pack_frame
+from parmap._wire.payload import unpack
+from parmap._wire.pickling import Codec, Encoded
+from parmap._worker import hygiene
+from parmap._worker.hygiene import Terminated
+from parmap._worker.surroundings import Taken
+from parmap._worker.tasks import ChunkRun
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def main(link: int, lifeline: int, control: int) -> NoReturn:
+    """Start of a worker in an interpreter of its own, with these inherited descriptors."""
+    serve(Link.from_fd(link), lifeline, Segment.from_fd(control))
+
+
+def serve(link: Link, lifeline: int, page: Segment) -> NoReturn:
+    """Serve the parent at the other end of `link`, then leave."""
+    status = 0
+    try:
+        hygiene.take_over_signals()
+        hygiene.die_with_parent(lifeline)
+        hygiene.close_in_forked_children([link.fileno()])
+        _Worker(link, Control(page)).run()
+    except Terminated:
+        status = hygiene.EXIT_TERMINATED
+    except ConnectionError:
+        pass  # the parent is gone, and so is the reason to be here
+    except BaseException:
+        status = 1
+        sys.excepthook(*sys.exc_info())
+    finally:
+        hygiene.flush_streams()
+        os._exit(status)
+
+
+class _Worker:
+    """What one worker knows: the functions of the calls that it serves."""
+
+    def __init__(self, link: Link, control: Control) -> None:
+        self._link = link
+        self._control = control
+        self._reader = FrameReader(close_quietly)
+        self._codec = Codec("to caller")
+        self._functions: dict[int, tuple[Callable[..., Any], Codec]] = {}
+        self._taken = Taken()
+
+    def run(self) -> None:
+        """Handle frames until the stream ends."""
+        self._say(Frame(fr.READY, extra=0))
+        while True:
+            size, fds = self._link.receive_into(self._reader.get_buffer())
+            if size == 0:
+                return
+            for frame in self._reader.received(size, fds):
+                if not self._handle(frame):
+                    return
+
+    def _handle(self, frame: Frame) -> bool:
+        match frame.kind:
+            case fr.CHUNK:
+                self._run_chunk(frame)
+            case fr.FUNCTION:
+                self._functions[frame.call] = self._load_function(frame)
+            case fr.FORGET:
+                self._functions.pop(frame.call, None)
+            case fr.ADOPT:
+                # A stale worker just leaves: what it holds is given back by its death, unrun.
+                adopted = self._codec.for_call().loads(Encoded.from_segments(frame.segments))
+                return self._taken.take_over(adopted)
+            case fr.SETUP:
+                return self._set_up(frame)
+            case fr.STOP:
+                return False
+        return True
+
+    def _run_chunk(self, frame: Frame) -> None:
+        self._control.running = SOMETHING  # should a part of it end the process on arrival
+        fn, codec = self._functions[frame.call]
+        block = bool(frame.flags & fr.FLAG_BLOCK)
+        items = unpack(frame.segments, frame.fds, block, codec)
+        ChunkRun(frame, fn, codec, self._link, self._control).run(items)
+        self._control.running = NOTHING
+        self._taken.note_modules()
+
+    def _load_function(self, frame: Frame) -> tuple[Callable[..., Any], Codec]:
+        codec = self._codec.for_call()
+        try:
+            return codec.loads(Encoded.from_segments(frame.segments, frame.fds)), codec
+        except Terminated:
+            raise
+        except BaseException as error:  # noqa: BLE001  # it is the failure of each item
+            return _Broken(error), codec
+
+    def _set_up(self, frame: Frame) -> bool:
+        """Who this worker is, and the initializer.  False: it failed, and the parent knows."""
+        setup = pickle.loads(frame.segments[0])
+        sys.argv[:] = setup["argv"]
+        _nesting.budget = setup["budget"]
+        if len(frame.segments) > 1 and not self._initialize(frame):
+            return False
+        self._taken.note_modules()
+        self._say(Frame(fr.READY, extra=1))
+        return True
+
+    def _initialize(self, frame: Frame) -> bool:
+        codec = self._codec.for_call()
+        try:
+            initializer, initargs = codec.loads(
+                Encoded.from_segments(frame.segments[1:], frame.fds)
+            )
+            initializer(*initargs)
+        except Terminated:
+            raise
+        except BaseException as error:  # noqa: BLE001  # calls fail with that very error
+            data = encode_exception(error, codec.dumps_inline, skip_frames=1)
+            self._say(Frame(fr.INIT_FAILED, segments=[data]))
+            return False
+        codec.keep_globals()
+        return True
+
+    def _say(self, frame: Frame) -> None:
+        self._link.send_all(pack_frame(frame))
+
+
+class _Broken:
+    """Stands for a function that could not be rebuilt here: every item fails with the reason."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __call__(self, *args: object) -> NoReturn:
+        from parmap.errors import SerializationError
+
+        raise SerializationError(
+            f"the function could not be rebuilt in the worker: {type(self._error).__name__}",
+            direction="to worker",
+            path="fn",
+        ) from self._error

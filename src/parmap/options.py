@@ -1,0 +1,146 @@
+"""Options, checked at the door: each error names the argument, what came, and the cure."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Literal
+
+from parmap import _nesting
+
+OnError = Literal["raise", "group", "return"]
+
+START_METHODS = ("fork", "spawn", "forkserver")
+# More processes than this on one machine is a slip of the pen (a number of items, a size in bytes).
+MOST_WORKERS = 10_000
+
+
+def check_callable(fn: object, name: str = "fn") -> None:
+    """Refuse what cannot be called, with the usual reason for it."""
+    if callable(fn):
+        return
+    cure = "pass the function itself, not the result of calling it: `fn`, not `fn()`"
+    if isinstance(fn, Iterator):
+        cure = "a generator came: the function goes first, the items second"
+    elif isinstance(fn, Iterable):
+        cure = "the function goes first, the items second"
+    raise TypeError(f"{name} must be callable, not {type(fn).__name__}: {cure}")
+
+
+def check_iterables(iterables: Iterable[object]) -> None:
+    """Refuse items that cannot be iterated over."""
+    for position, items in enumerate(iterables):
+        if not isinstance(items, Iterable) and not hasattr(type(items), "__getitem__"):
+            name = "items" if position == 0 else f"more[{position - 1}]"
+            raise TypeError(f"{name} must be an iterable, not {type(items).__name__}")
+
+
+def check_count(name: str, value: object, *, least: int, most: int = sys.maxsize) -> int:
+    """An int within bounds (bool is none)."""
+    if isinstance(value, bool) or not hasattr(type(value), "__index__"):
+        raise TypeError(f"{name} must be an int or None, not {type(value).__name__}")
+    number = value.__index__()  # type: ignore[attr-defined]  # checked above; takes NumPy's integers too
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, not {number}")
+    if number > most:
+        raise ValueError(f"{name} must be at most {most}, not {number}")
+    return int(number)
+
+
+def check_chunksize(value: object) -> int | None:
+    """`None` adapts, an int >= 1 is kept."""
+    return None if value is None else check_count("chunksize", value, least=1)
+
+
+def check_buffersize(value: object) -> int | None:
+    """`None` adapts, an int >= 1 is kept."""
+    return None if value is None else check_count("buffersize", value, least=1)
+
+
+def check_on_error(value: object) -> OnError:
+    """One of the three modes."""
+    match value:
+        case "raise" | "group" | "return":
+            return value
+        case _:
+            raise ValueError(f"on_error must be 'raise', 'group' or 'return', not {value!r}")
+
+
+def check_progress(value: object) -> bool | str | Callable[..., object]:
+    """A bool, a label, or a callback."""
+    if isinstance(value, bool | str) or callable(value):
+        return value
+    raise TypeError(
+        f"progress must be True, a label, or a callback taking a Progress, not {type(value).__name__}"
+    )
+
+
+def check_start_method(value: object) -> str | None:
+    """`None` is the default of the platform, never a fork."""
+    if value is None or value in START_METHODS:
+        return value  # type: ignore[return-value]  # narrowed by the membership test
+    raise ValueError(
+        f"start_method must be None (a clean start, the default), 'fork', 'spawn' or 'forkserver',"
+        f" not {value!r}"
+    )
+
+
+def check_max_workers(value: object, *, least: int = 0) -> int:
+    """The number of workers asked for; `None` is as many as there are usable CPUs."""
+    if value is None:
+        return default_workers()
+    return check_count("max_workers", value, least=least, most=MOST_WORKERS)
+
+
+def default_workers() -> int:
+    """`PARMAP_MAX_WORKERS`, or the usable CPUs; in a worker what the outer call leaves idle.
+
+    Where that is no more than the worker's own CPU, a second process would only get in its way: 0.
+    """
+    if _nesting.budget is not None:
+        return _nesting.budget if _nesting.budget > 1 else 0
+    asked = os.environ.get("PARMAP_MAX_WORKERS", "").strip()
+    if not asked:
+        return usable_cpus()
+    try:
+        number = int(asked)
+    except ValueError:
+        number = -1
+    if not 0 <= number <= MOST_WORKERS:
+        raise ValueError(
+            f"the environment variable PARMAP_MAX_WORKERS must be a number of workers, not {asked!r}"
+        )
+    return number
+
+
+def usable_cpus() -> int:
+    """The CPUs that this process may use: its affinity, and its cgroup's quota rounded up.
+
+    >>> usable_cpus() >= 1
+    True
+    """
+    if hasattr(os, "sched_getaffinity"):
+        cpus = len(os.sched_getaffinity(0))
+    else:
+        cpus = os.cpu_count() or 1
+    quota = _cgroup_quota()
+    return max(1, cpus if quota is None else min(cpus, math.ceil(quota)))
+
+
+def _cgroup_quota() -> float | None:
+    """CPUs granted by the cgroup (v2, then v1), or None: no limit, or not Linux."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return None if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError):
+        pass  # no cgroup v2 here
+    try:
+        folder = Path("/sys/fs/cgroup/cpu")
+        quota_us = int((folder / "cpu.cfs_quota_us").read_text())
+        period_us = int((folder / "cpu.cfs_period_us").read_text())
+    except (OSError, ValueError):
+        return None
+    return quota_us / period_us if quota_us > 0 and period_us > 0 else None

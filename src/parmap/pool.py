@@ -1,0 +1,259 @@
+"""`Pool`: workers with a lifetime of their own, as a `concurrent.futures.Executor`; and the pool
+that calls without one share."""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import os
+import threading
+import weakref
+from concurrent.futures import Executor, Future
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
+
+from parmap import _driver, _surroundings, options
+from parmap._call import RemoteCall
+from parmap._core.events import OnFailure
+from parmap._driver import Driver
+from parmap._launch import launcher_for
+from parmap._run import RemoteSource
+from parmap._setup import Setup
+from parmap._submit import submit
+from parmap._wire.pickling import Codec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from multiprocessing.context import BaseContext
+    from types import TracebackType
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# Idle workers of the shared pool go after this many seconds: long enough to serve a person at a
+# prompt or a loop of calls warm, short enough not to hold memory for nothing.
+IDLE_SECONDS = 60.0
+
+_names = itertools.count(1)
+
+
+class Pool(Executor):
+    """Workers that serve many calls, until the `with` block (or `shutdown`) ends them.
+
+    A pool is a complete `concurrent.futures.Executor`, and the value of `pool=` in
+    `parallel_map`, `parallel_starmap` and `parallel_imap`.  Use one where calls shall share an
+    initialiser or need a start method; without one they share a pool that needs no care.
+
+    Workers start when there is work for them, at most `max_workers`, and stay until the pool is
+    shut down.  A worker that dies costs only the item that it was running and is replaced.
+
+    Leaving the block waits for what was submitted; on an exception too, as for every Executor.
+    Thread-safe: every method may be called from any thread.  A pool cannot be sent to another
+    process (`SerializationError`), and one that a forked child inherits raises `PoolClosedError`
+    there.
+
+    Args:
+        max_workers: the most processes that run at a time; None: as many as there are usable CPUs.
+        mp_context: a context of `multiprocessing`, of which only the start method is used.
+        initializer: called as ``initializer(*initargs)`` once in each worker, before any item.  If
+            it raises, calls fail with that very error.
+        initargs: its arguments, a tuple.
+        start_method: None, a clean start (never an implicit fork); or ``"spawn"``,
+            ``"forkserver"``, ``"fork"``, multiprocessing's own.
+        name: begins the names of the workers and of errors; default ``"pool-1"`` and so on.
+
+    Raises:
+        TypeError, ValueError: an argument is not what it must be.
+        SerializationError: the initializer or an argument of it cannot be pickled.
+
+    Example:
+        >>> from parmap import Pool, parallel_map
+        >>> with Pool(2) as pool:
+        ...     parallel_map(abs, [-1, 2, -3], pool=pool)
+        [1, 2, 3]
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        mp_context: BaseContext | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        *,
+        start_method: str | None = None,
+        name: str | None = None,
+    ) -> None:
+        limit = options.check_max_workers(max_workers, least=1)
+        start_method = _start_method(mp_context, start_method)
+        if initializer is not None:
+            options.check_callable(initializer, "initializer")
+        self._max_workers = max(1, limit)
+        self._name = name or f"pool-{next(_names)}"
+        self._driver = _new_driver(
+            self._name, start_method, limit=self._max_workers, initializer=initializer,
+            initargs=initargs, idle_timeout=None,
+        )  # fmt: skip
+        # A pool that is dropped without shutdown finishes what was submitted, then ends.
+        weakref.finalize(self, self._driver.close, cancel=False).atexit = False
+
+    @property
+    def max_workers(self) -> int:
+        """The most processes that run at a time."""
+        return self._max_workers
+
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """Run ``fn(*args, **kwargs)`` in a worker; returns a `concurrent.futures.Future` at once.
+
+        The function and its arguments are pickled here and now, so what cannot travel raises here.
+        `Future.cancel` succeeds until the call has been sent to a worker.
+
+        Raises:
+            PoolClosedError: the pool was shut down.
+            SerializationError: the function or an argument cannot be pickled.
+        """
+        options.check_callable(fn)
+        return submit(self._driver, fn, args, kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more work; finish what was submitted, then end the workers.
+
+        Args:
+            wait: return only when the workers are gone.
+            cancel_futures: drop what has not been sent to a worker yet.
+        """
+        if cancel_futures:
+            self._driver.cancel_waiting()
+        self._driver.close(cancel=False)
+        if wait:
+            self._driver.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        self.shutdown(wait=True)
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        from parmap.errors import SerializationError
+
+        raise SerializationError(
+            "a Pool belongs to the process that made it and cannot be sent to another one:"
+            " make a Pool there, or call parallel_map there without one"
+        )
+
+    def __repr__(self) -> str:
+        return f"<Pool {self._name}: {self._driver.describe()}, at most {self._max_workers} workers>"
+
+
+def open_call(
+    pool: Pool | None,
+    fn: Callable[..., Any],
+    *,
+    star: bool,
+    cap: int,
+    chunksize: int | None,
+    on_failure: OnFailure,
+) -> RemoteSource:
+    """Open a call on a pool, or on the shared one; nothing has been fed to it yet."""
+    driver = _shared.driver() if pool is None else pool._driver
+    codec = Codec("to worker")
+    call = RemoteCall(
+        driver,
+        codec.dumps(fn, "fn"),
+        star=star,
+        cap=cap,
+        chunksize=chunksize,
+        on_failure=on_failure,
+        surroundings=_surroundings.encoded(),
+        codec=codec,
+    )
+    driver.open(call)
+    return RemoteSource(call)
+
+
+def shutdown() -> None:
+    """End the shared pool's workers now and wait until they are gone.
+
+    Calls that use it in other threads raise `PoolClosedError`.  The next call without `pool` starts
+    a new one.  Rarely needed: idle workers go by themselves, and all go at exit.  Does nothing when
+    there is none.  Thread-safe.
+
+    >>> import parmap
+    >>> parmap.shutdown()
+    """
+    _shared.end()
+
+
+class _Shared:
+    """The process-wide pool: made at the first call, remade after `shutdown` and in forked children."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._driver: Driver | None = None
+
+    def driver(self) -> Driver:
+        with self._lock:
+            if self._driver is None or not self._driver.alive:
+                self._driver = _new_driver(
+                    "parmap", None, limit=None, initializer=None, initargs=(),
+                    idle_timeout=IDLE_SECONDS,
+                )  # fmt: skip
+            return self._driver
+
+    def end(self) -> None:
+        with self._lock:
+            driver, self._driver = self._driver, None
+        if driver is not None:
+            driver.close(cancel=True)
+            driver.join()
+
+    def forget(self) -> None:
+        """In a forked child: the parent's is not ours, and its lock may have been held."""
+        self._lock = threading.Lock()
+        self._driver = None
+
+
+_shared = _Shared()
+
+
+def _new_driver(
+    name: str,
+    start_method: str | None,
+    *,
+    limit: int | None,
+    initializer: Callable[..., object] | None,
+    initargs: tuple[Any, ...],
+    idle_timeout: float | None,
+) -> Driver:
+    setup = Setup(initializer, initargs, limit or options.usable_cpus())
+    launcher = launcher_for(start_method)
+    return Driver(launcher, setup.frame, limit=limit, idle_timeout=idle_timeout, name=name)
+
+
+def _start_method(mp_context: BaseContext | None, start_method: object) -> str | None:
+    """One of the two may say it; a context of multiprocessing says nothing else to us."""
+    method = options.check_start_method(start_method)
+    if mp_context is None:
+        return method
+    if not hasattr(mp_context, "get_start_method"):
+        raise TypeError(
+            f"mp_context must be a context of multiprocessing, not {type(mp_context).__name__}"
+        )
+    if method is not None:
+        raise TypeError("give either mp_context or start_method, not both")
+    return mp_context.get_start_method()
+
+
+def _at_exit() -> None:
+    """The shared pool is ended, Pools finish what was submitted."""
+    _shared.end()
+    _driver.end_all(cancel=False)
+
+
+atexit.register(_at_exit)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_shared.forget)
