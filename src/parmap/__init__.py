@@ -63,7 +63,7 @@ _HOMES = {
     "failure_of": "parmap.errors",
 }
 
-__all__ = [  # noqa: PLE0604  # pyright wants the literal names
+__all__ = [  # pyright wants the literal names
     "InternalError",
     "ParmapError",
     "Pool",

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
-from parmap._core.events import OnFailure
+from parmap._core import events as ev
 from parmap._memory.host import close_quietly
 from parmap._wire import frames as fr
 from parmap._wire.frames import Frame
 from parmap._wire.payload import Payload, pack_values
-from parmap._wire.pickling import Codec, Encoded
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from parmap._core.commands import Assign
     from parmap._driver import Driver
+    from parmap._wire.pickling import Codec, Encoded
 
 _ids = itertools.count(1)
 
@@ -24,26 +25,15 @@ _ids = itertools.count(1)
 class Report:
     """Outcomes of the items `first .. first + count - 1`, still encoded."""
 
-    __slots__ = ("block", "count", "failures", "fds", "first", "pid", "segments", "worker")
+    __slots__ = ("block", "count", "fds", "first", "pid", "segments", "worker")
 
-    def __init__(
-        self,
-        first: int,
-        count: int,
-        segments: Sequence[bytes | bytearray | memoryview],
-        fds: Sequence[int],
-        *,
-        block: bool,
-        failures: bool,
-        worker: str,
-        pid: int,
-    ) -> None:
-        self.first = first
-        self.count = count
-        self.segments = segments
-        self.fds = fds
-        self.block = block
-        self.failures = failures
+    def __init__(self, frame: Frame, *, worker: str, pid: int) -> None:
+        """Take a RESULTS frame over, its descriptors included."""
+        self.first = frame.first
+        self.count = frame.count
+        self.segments = frame.segments
+        self.block = bool(frame.flags & fr.FLAG_BLOCK)
+        self.fds: Sequence[int] = frame.fds
         self.worker = worker
         self.pid = pid
 
@@ -92,7 +82,7 @@ class RemoteCall:
         star: bool,
         cap: int,
         chunksize: int | None,
-        on_failure: OnFailure,
+        on_failure: ev.OnFailure,
         surroundings: Encoded,
         codec: Codec,
     ) -> None:
@@ -104,7 +94,9 @@ class RemoteCall:
         self.on_failure = on_failure
         self.surroundings = surroundings
         self.codec = codec
-        self.appetite = 2 * cap  # how many unfinished items keep the workers busy; the driver's word
+        self.appetite = (
+            2 * cap
+        )  # how many unfinished items keep the workers busy; the driver's word
         self.mailbox: SimpleQueue[Report | Lost | Ended] = SimpleQueue()
         self.ended = False
         self._driver = driver
@@ -119,18 +111,20 @@ class RemoteCall:
     def feed_all(self, items: Sequence[object]) -> None:
         """Give all items at once.  The caller does not change the sequence afterwards."""
         self._whole = items
-        self._driver.items_added(self, len(items))
-        self._driver.input_ended(self)
+        if items:
+            self._driver.post(ev.ItemsAdded(self.id, len(items)))
+        self.end_input()
 
     def feed(self, items: Sequence[object]) -> None:
         """Give some more items."""
         self._items.update(zip(itertools.count(self._fed), items, strict=False))
         self._fed += len(items)
-        self._driver.items_added(self, len(items))
+        if items:
+            self._driver.post(ev.ItemsAdded(self.id, len(items)))
 
     def end_input(self) -> None:
         """No more items will come."""
-        self._driver.input_ended(self)
+        self._driver.post(ev.InputEnded(self.id))
 
     def take(self, *, block: bool = True) -> Report | Lost | Ended | None:
         """The next news of the call; None if there is none and `block` is False.
@@ -144,7 +138,7 @@ class RemoteCall:
 
     def cancel(self, *, hurry: bool = False) -> None:
         """Give the call up: what has not started is dropped, what runs is ended; `Ended` follows."""
-        self._driver.cancel(self, hurry=hurry)
+        self._driver.post(ev.CallCancelled(self.id, hurry))
 
     def item(self, index: int) -> object:
         """The item, for as long as it is not released."""

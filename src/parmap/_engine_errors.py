@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from parmap._core.commands import FailCall
+from typing import TYPE_CHECKING
+
 from parmap._wire.exceptions import decode_exception
 from parmap._wire.pickling import Codec
 from parmap.errors import InternalError, PoolClosedError, WorkerStartError, death_in_words
+
+if TYPE_CHECKING:
+    from parmap._core.commands import FailCall
 
 
 def error_of(command: FailCall, pool: str) -> BaseException:

@@ -38,7 +38,7 @@ class TaskErrorGroup(ExceptionGroup[Exception]):
         cls,
         message: str,
         exceptions: Sequence[Exception],
-        results: Iterable[object] = (),  # noqa: ARG004 - __init__ takes it
+        results: Iterable[object] = (),
     ) -> Self:
         return super().__new__(cls, message, exceptions)
 

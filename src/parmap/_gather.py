@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from parmap._outcomes import Batch, Failed
 from parmap._run import Source, finish, raise_group, raise_lowest, unwrap
-from parmap.errors import TaskFailure
 from parmap.observe.progress import ProgressReporter
-from parmap.options import OnError
+from parmap.options import OnError, length_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from parmap.errors import TaskFailure
 
 _MISSING = object()
 
 
 def gather(
-    source: Source, inputs: Iterable[Any], mode: OnError, progress: bool | str | Callable[..., object]
+    source: Source,
+    inputs: Iterable[Any],
+    mode: OnError,
+    progress: bool | str | Callable[..., object],
 ) -> list[Any]:
     """Feed all inputs, collect all outcomes, and end as `mode` says.
 
     However it ends, nothing of the call runs afterwards.
     """
     hurry = False
-    collected = None
     try:
-        total = len(inputs) if hasattr(inputs, "__len__") else None
-        with_bar = ProgressReporter(progress, total)
+        reporter = ProgressReporter(progress, length_of(inputs))
         try:
-            collected = _Collected(with_bar)
+            collected = _Collected(reporter)
             input_error = collected.run(source, inputs)
         finally:
-            with_bar.close()
+            reporter.close()
     except KeyboardInterrupt:
         hurry = True
         raise
@@ -81,7 +85,7 @@ class _Collected:
                 block.extend(islice(inputs, wanted))
             except KeyboardInterrupt:
                 raise
-            except BaseException as error:  # noqa: BLE001  # raised in its place, after the earlier items
+            except BaseException as error:  # raised in its place, after the earlier items
                 source.feed(block)
                 source.end_input()
                 return error

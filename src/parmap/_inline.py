@@ -6,12 +6,14 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from parmap._core.events import OnFailure
 from parmap._outcomes import Batch, Reader
 from parmap._wire.pickling import Codec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 
 class InlineSource:

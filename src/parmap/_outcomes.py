@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from parmap._call import Lost, Report
 from parmap._wire.payload import ERROR, Item, unpack
-from parmap._wire.pickling import Codec
 from parmap._words import short_repr, signal_name
 from parmap.errors import (
     SerializationError,
@@ -16,6 +13,12 @@ from parmap.errors import (
     attach_failure,
     attributes_of,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from parmap._call import Lost, Report
+    from parmap._wire.pickling import Codec
 
 
 class Failed:
@@ -64,7 +67,9 @@ class Reader:
             signal=signal_name(lost.exitcode),
             attempts=lost.attempts,
         )
-        return Batch(lost.index, [self.failed(error, lost.index, lost.worker, lost.pid, lost.attempts)])
+        return Batch(
+            lost.index, [self.failed(error, lost.index, lost.worker, lost.pid, lost.attempts)]
+        )
 
     def failed(
         self, error: BaseException, index: int, worker: str, pid: int, attempts: int = 1
@@ -83,7 +88,7 @@ class Reader:
             value = item.load()
         except KeyboardInterrupt:
             raise  # the user's, while we were busy for them
-        except BaseException as error:  # noqa: BLE001  # __setstate__ may raise anything
+        except BaseException as error:  # __setstate__ may raise anything
             refusal = SerializationError(
                 f"the result of item {index} could not be unpickled:"
                 f" {type(error).__name__}: {short_text(error)}",
@@ -101,7 +106,7 @@ def add_note(error: BaseException, note: str) -> None:
     """Add a note, also to an exception that refuses attributes."""
     try:
         BaseException.add_note(error, note)
-    except Exception:  # noqa: BLE001  # its __setattr__, or a __notes__ that is no list
+    except Exception:  # its __setattr__, or a __notes__ that is no list
         notes = attributes_of(error).setdefault("__notes__", [])
         if isinstance(notes, list):
             notes.append(note)
@@ -111,7 +116,7 @@ def short_text(error: BaseException) -> str:
     """The error's text, if it has one that can be told."""
     try:
         return str(error)
-    except Exception:  # noqa: BLE001  # the user's __str__
+    except Exception:  # the user's __str__
         return "(its __str__ raised)"
 
 

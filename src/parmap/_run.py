@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from parmap._core.events import OnFailure
 from parmap._call import Ended, Lost, RemoteCall, Report
+from parmap._core.events import OnFailure
 from parmap._outcomes import Batch, Failed, Reader
 from parmap._words import short_repr
 from parmap.errors import RemoteError, TaskErrorGroup, TaskFailure, attach_failure, failure_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Source(Protocol):
@@ -59,10 +61,10 @@ class RemoteSource:
                 batch = self._reader.read(report)
             case Lost() as lost:
                 batch = self._reader.lost(lost)
-            case Ended(error=None) | None:
-                return None
-            case Ended(error=error):
+            case Ended(error=error) if error is not None:
                 raise error
+            case _:
+                return None
         self._call.release(batch.first, len(batch.outcomes))
         return batch
 
@@ -94,7 +96,7 @@ def drain(source: Source) -> None:
             source.next_batch()
         except KeyboardInterrupt:
             raise
-        except BaseException:  # noqa: BLE001,S112  # the call is given up, its engine's error too
+        except BaseException:  # the call is given up, its engine's error too
             continue
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pickle
 import sys
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from parmap import options
 from parmap._wire import frames as fr
 from parmap._wire.frames import Frame
 from parmap._wire.pickling import Codec, Encoded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Setup:

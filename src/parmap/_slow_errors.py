@@ -68,13 +68,13 @@ def _in_words(index: int | None, exitcode: int | None, attempts: int, oom_kills:
     return f"{who} {death_in_words(exitcode, oom_kills=oom_kills)}{tries}"
 
 
-class ChannelFull(ChannelError, queue.Full):  # noqa: N818 - a name of the contract
+class ChannelFull(ChannelError, queue.Full):
     """Raised by ``try_send`` when the channel has no room; also a :class:`queue.Full`."""
 
     __module__ = "parmap.errors"
 
 
-class ChannelEmpty(ChannelError, queue.Empty):  # noqa: N818 - likewise
+class ChannelEmpty(ChannelError, queue.Empty):
     """Raised by ``try_receive`` when nothing is waiting; also a :class:`queue.Empty`."""
 
     __module__ = "parmap.errors"

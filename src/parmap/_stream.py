@@ -13,6 +13,7 @@ from parmap._outcomes import Failed
 from parmap._run import Source, finish, raise_group, unwrap
 from parmap.errors import SerializationError
 from parmap.observe.progress import ProgressReporter
+from parmap.options import length_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -70,8 +71,7 @@ class ResultIterator(Iterator[R], Generic[R]):
         self._kept: list[Any] = []  # for the group's `results`
         self._over = False
         self._lock = threading.RLock()
-        total = len(inputs) if hasattr(inputs, "__len__") else None
-        self._reporter = ProgressReporter(progress, total)
+        self._reporter = ProgressReporter(progress, length_of(inputs))
 
     def __iter__(self) -> Self:
         return self
@@ -121,7 +121,7 @@ class ResultIterator(Iterator[R], Generic[R]):
 
     # ------------------------------------------------------------------ one result
 
-    def _next(self) -> Any:
+    def _next(self) -> R:
         if self._over:
             raise StopIteration
         while True:
@@ -134,14 +134,14 @@ class ResultIterator(Iterator[R], Generic[R]):
             if not self._ready and not self._source.over:
                 self._absorb(block=True)
 
-    def _give(self) -> Any:
+    def _give(self) -> R:
         outcome = self._ready.popleft()
         self._given += 1
         if type(outcome) is Failed:
             if self._mode == "raise":
                 raise outcome.failure.error
             self._failures_seen(outcome.failure)
-        value = unwrap(outcome)
+        value: R = unwrap(outcome)
         if self._mode == "group":
             self._kept.append(value)
             if type(outcome) is Failed:

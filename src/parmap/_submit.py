@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from parmap import _surroundings
 from parmap._call import Ended, Lost, RemoteCall, Report
 from parmap._core.events import OnFailure
-from parmap._driver import Driver
 from parmap._outcomes import Failed, Reader
 from parmap._wire.pickling import Codec
 from parmap._worker.bound import Bound
 from parmap.errors import PoolClosedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from parmap._driver import Driver
 
 
 def submit(

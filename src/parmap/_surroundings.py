@@ -6,12 +6,14 @@ import os
 import sys
 import threading
 import warnings
-from importlib.machinery import ModuleSpec
+from typing import TYPE_CHECKING
 
 from parmap._wire.pickling import Codec, Encoded
 from parmap._worker.surroundings import Surroundings, changeable_file
 from parmap.errors import SerializationError
 
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
 
 _last: tuple[Surroundings, Encoded] | None = None
 
@@ -40,7 +42,7 @@ def capture() -> Surroundings:
         cwd = None  # the folder was deleted; workers stay where they are
     return Surroundings(
         cwd=cwd,
-        path=[entry for entry in sys.path if isinstance(entry, str)],
+        path=list(sys.path),
         environ=dict(os.environ),
         levels=_log_levels(),
         filters=list(warnings.filters),

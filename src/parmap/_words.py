@@ -80,7 +80,7 @@ def short_repr(value: object, limit: int = 80) -> str:
     """
     try:
         text = printable(repr(value)).replace("\n", "\\n")
-    except BaseException as error:  # noqa: BLE001 - a user's __repr__ may raise even SystemExit
+    except BaseException as error:
         text = f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
     if len(text) <= limit:
         return text

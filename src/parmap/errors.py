@@ -14,12 +14,12 @@ from __future__ import annotations
 from parmap._failures import TaskErrorGroup, TaskFailure, failure_of
 
 # What other layers need, under one door.
-from parmap._failures import attach_failure as attach_failure  # noqa: PLC0414
-from parmap._failures import attributes_of as attributes_of  # noqa: PLC0414
-from parmap._words import death_in_words as death_in_words  # noqa: PLC0414
-from parmap._words import printable as printable  # noqa: PLC0414
-from parmap._words import short_repr as short_repr  # noqa: PLC0414
-from parmap._words import signal_name as signal_name  # noqa: PLC0414
+from parmap._failures import attach_failure as attach_failure
+from parmap._failures import attributes_of as attributes_of
+from parmap._words import death_in_words as death_in_words
+from parmap._words import printable as printable
+from parmap._words import short_repr as short_repr
+from parmap._words import signal_name as signal_name
 
 # Not typing's constant: importing typing costs every worker 4 ms. Checkers know the name.
 TYPE_CHECKING = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
 
 from parmap import options
@@ -13,6 +12,8 @@ from parmap._stream import ResultIterator
 from parmap.pool import Pool, open_call
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
     from parmap._run import Source
     from parmap.errors import TaskFailure
     from parmap.observe.progress import Progress
@@ -304,8 +305,8 @@ def _inputs(
     options.check_iterables((items, *more))
     if not more:
         return items, False
-    lengths = [len(each) for each in (items, *more) if hasattr(each, "__len__")]
-    if strict and len(lengths) == len(more) + 1 and len(set(lengths)) > 1:
+    lengths = [options.length_of(each) for each in (items, *more)]
+    if strict and None not in lengths and len(set(lengths)) > 1:
         raise ValueError(f"strict=True, and the iterables have different lengths: {lengths}")
     return zip(items, *more, strict=bool(strict)), True
 

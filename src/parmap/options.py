@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from pathlib import Path
 from typing import Literal
 
@@ -36,6 +36,11 @@ def check_iterables(iterables: Iterable[object]) -> None:
         if not isinstance(items, Iterable) and not hasattr(type(items), "__getitem__"):
             name = "items" if position == 0 else f"more[{position - 1}]"
             raise TypeError(f"{name} must be an iterable, not {type(items).__name__}")
+
+
+def length_of(items: Iterable[object]) -> int | None:
+    """How many items there are, where they can tell."""
+    return len(items) if isinstance(items, Sized) else None
 
 
 def check_count(name: str, value: object, *, least: int, most: int = sys.maxsize) -> int:
@@ -81,7 +86,7 @@ def check_progress(value: object) -> bool | str | Callable[..., object]:
 def check_start_method(value: object) -> str | None:
     """`None` is the default of the platform, never a fork."""
     if value is None or value in START_METHODS:
-        return value  # type: ignore[return-value]  # narrowed by the membership test
+        return value
     raise ValueError(
         f"start_method must be None (a clean start, the default), 'fork', 'spawn' or 'forkserver',"
         f" not {value!r}"

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from parmap import _driver, _surroundings, options
 from parmap._call import RemoteCall
-from parmap._core.events import OnFailure
 from parmap._driver import Driver
 from parmap._launch import launcher_for
 from parmap._run import RemoteSource
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.context import BaseContext
     from types import TracebackType
+
+    from parmap._core.events import OnFailure
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -146,7 +147,9 @@ class Pool(Executor):
         )
 
     def __repr__(self) -> str:
-        return f"<Pool {self._name}: {self._driver.describe()}, at most {self._max_workers} workers>"
+        return (
+            f"<Pool {self._name}: {self._driver.describe()}, at most {self._max_workers} workers>"
+        )
 
 
 def open_call(
@@ -251,7 +254,7 @@ def _start_method(mp_context: BaseContext | None, start_method: object) -> str |
 def _at_exit() -> None:
     """The shared pool is ended, Pools finish what was submitted."""
     _shared.end()
-    _driver.end_all(cancel=False)
+    _driver.end_all()
 
 
 atexit.register(_at_exit)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from parmap._core.calls import Call
+from typing import TYPE_CHECKING
+
 from parmap._core.events import UNKNOWN
-from parmap._core.workers import Chunk
+
+if TYPE_CHECKING:
+    from parmap._core.calls import Call
+    from parmap._core.workers import Chunk
 
 # Workers may die in a row through nobody's fault (somebody kills idle workers); if a call gets
 # nowhere by it, what it sends them is the likely reason (a function that crashes on arrival).

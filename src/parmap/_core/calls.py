@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from parmap._core.chunking import ChunkSizer
-from parmap._core.commands import FailCall
-from parmap._core.events import OnFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from parmap._core.commands import FailCall
+    from parmap._core.events import OnFailure
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,9 @@ class ChunkSizer:
         """How many unfinished items keep that many workers busy, prefetch included."""
         size = self._fixed
         if size is None:
-            size = 1 if self._cost is None else self.size(1 << 40, more_to_come=True, workers=workers)
+            size = (
+                1 if self._cost is None else self.size(1 << 40, more_to_come=True, workers=workers)
+            )
         return 3 * workers * size
 
     @property

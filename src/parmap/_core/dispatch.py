@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
-from parmap._core.calls import Call
 from parmap._core.states import WorkerState
-from parmap._core.workers import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from parmap._core.calls import Call
+    from parmap._core.workers import Worker
 
 
 def next_assignment(

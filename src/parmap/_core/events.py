@@ -10,7 +10,9 @@ class OnFailure(Enum):
     """What a call does once one of its items has failed."""
 
     STOP = "stop"  # nothing else is wanted: the failure ends the call
-    FINISH_EARLIER = "finish earlier"  # items before the failed one are still wanted (ordered stream)
+    FINISH_EARLIER = (
+        "finish earlier"  # items before the failed one are still wanted (ordered stream)
+    )
     CONTINUE = "continue"  # every item is wanted
 
 

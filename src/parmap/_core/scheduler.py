@@ -214,9 +214,7 @@ class Scheduler:
         book.free_deaths = 0
         book.sizer.measured(event.count, event.elapsed, event.nbytes)
         if event.count:
-            self._out.append(
-                Deliver(book.id, event.first, event.count, event.payload)
-            )
+            self._out.append(Deliver(book.id, event.first, event.count, event.payload))
         if event.last:
             self._close_chunk(worker, book)
         if event.failed:
@@ -261,14 +259,14 @@ class Scheduler:
         book.requeue(pieces)
         if guilty is not None and book.wants(guilty):
             attempts = book.attempts[guilty] = book.attempts.get(guilty, 0) + 1
-            self._out.append(
-                SettleLost(book.id, guilty, event.who, event.exitcode, attempts)
-            )
+            self._out.append(SettleLost(book.id, guilty, event.who, event.exitcode, attempts))
             self._failed(book, guilty)
 
     def _start_failed(self, reason: str, exitcode: int | None) -> None:
         self._failed_starts += 1
-        if self._failed_starts >= START_BUDGET and not any(w.present for w in self.workers.values()):
+        if self._failed_starts >= START_BUDGET and not any(
+            w.present for w in self.workers.values()
+        ):
             self._failed_starts = 0
             self._fail_calls(reason, exitcode)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from parmap._core.commands import (
     Command,
@@ -17,6 +17,8 @@ from parmap._core.commands import (
 from parmap._core.states import ALLOWED, WorkerState
 from parmap.errors import InternalError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # SIGTERM lets `finally` blocks run for this long, then comes SIGKILL (API.md, section 1).
 KILL_AFTER = 1.0
@@ -139,4 +141,6 @@ class Staff:
 
     def next_deadline(self) -> float | None:
         """The earliest deadline, or None."""
-        return min((w.deadline for w in self.members.values() if w.deadline is not None), default=None)
+        return min(
+            (w.deadline for w in self.members.values() if w.deadline is not None), default=None
+        )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-import signal
 import weakref
-from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from parmap._launch.watch import DeathWatch
 from parmap._memory.fdpass import Link
-from parmap._memory.segment import Segment
+
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Callable
+
+    from parmap._memory.segment import Segment
 
 
 class Child:

@@ -8,23 +8,25 @@ since functions of `__main__` travel by value and a script therefore needs no gu
 from __future__ import annotations
 
 import multiprocessing
+import os
 import socket
 import threading
-from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import connection, spawn
-from multiprocessing.context import BaseContext
-from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
 
 from parmap._launch import lifeline
 from parmap._launch.base import Child, pair_for_worker
 from parmap._memory.fdpass import Link
-from parmap._memory.segment import Segment
 from parmap._memory.transit import export_fd, import_fd
 from parmap._worker.main import serve
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from multiprocessing.context import BaseContext
+    from multiprocessing.process import BaseProcess
+
+    from parmap._memory.segment import Segment
     from parmap._memory.transit import Ticket
 
 # A forkserver's child is not ours: its exit code comes through the server, a moment after the death.
@@ -42,8 +44,9 @@ class ContextLauncher:
         """Start a worker.  Raises OSError when the system refuses."""
         ours, theirs = pair_for_worker()
         sock = socket.socket(fileno=theirs.detach())
+        line = lifeline.for_worker()
         try:
-            process = self._process(name, (sock, Inherited(lifeline.reading_end()), control))
+            process = self._process(name, (sock, Inherited(line), control))
             with _without_main():
                 process.start()
         except BaseException:
@@ -51,6 +54,7 @@ class ContextLauncher:
             raise
         finally:
             sock.close()
+            os.close(line)
         assert process.pid is not None
         return Child(process.pid, lambda: _exitcode(process), lambda: _wait(process)), ours
 

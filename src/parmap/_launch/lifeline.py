@@ -10,20 +10,20 @@ from __future__ import annotations
 import os
 import threading
 
-from parmap._memory.host import close_quietly, lift
+from parmap._memory.host import close_quietly, duplicate, lift
 
 _lock = threading.Lock()
 _ends: tuple[int, int] | None = None
 
 
-def reading_end() -> int:
-    """The descriptor for workers to inherit.  Not inheritable by itself."""
+def for_worker() -> int:
+    """A descriptor for one worker to inherit; the caller closes it."""
     global _ends
     with _lock:
         if _ends is None:
             readable, writable = os.pipe()
             _ends = lift(readable), lift(writable)
-        return _ends[0]
+        return duplicate(_ends[0])
 
 
 def _forget() -> None:

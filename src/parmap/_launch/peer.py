@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from parmap._core.events import IDLE, UNKNOWN
-from parmap._launch.base import Child
 from parmap._memory.fdpass import Link, Outbox
 from parmap._memory.host import close_quietly
 from parmap._memory.segment import Segment
 from parmap._wire.control import CONTROL_BYTES, Control
 from parmap._wire.frames import Frame, FrameReader, pack_frame
+
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Callable
+
+    from parmap._launch.base import Child
 
 # Frames of one worker are read this often before the others get their turn.
 _READS_PER_TURN = 16
@@ -119,5 +123,3 @@ class Peer:
 
     def __repr__(self) -> str:
         return f"<Peer {self.name} pid={self.pid}>"
-
-

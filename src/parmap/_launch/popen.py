@@ -11,13 +11,16 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import parmap
 from parmap._launch import lifeline
 from parmap._launch.base import Child, pair_for_worker, reap_child
-from parmap._memory.fdpass import Link
 from parmap._memory.host import close_quietly, duplicate
-from parmap._memory.segment import Segment
+
+if TYPE_CHECKING:
+    from parmap._memory.fdpass import Link
+    from parmap._memory.segment import Segment
 
 # The worker must find this very parmap before it knows the caller's sys.path.
 _HOME = str(Path(parmap.__file__).resolve().parent.parent)
@@ -36,8 +39,7 @@ class PopenLauncher:
         with ExitStack() as undo:
             ours, theirs = pair_for_worker()
             undo.callback(ours.close)
-            inherited = [duplicate(fd) for fd in (lifeline.reading_end(), control.fileno())]
-            fds = [theirs.detach(), *inherited]
+            fds = [theirs.detach(), lifeline.for_worker(), duplicate(control.fileno())]
             with ExitStack() as ended:
                 for fd in fds:
                     ended.callback(close_quietly, fd)

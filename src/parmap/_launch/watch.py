@@ -10,15 +10,18 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from parmap._memory.host import LINUX, close_quietly, lift, portable_level
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class DeathWatch:
     """Readable (`fileno`) once the process is dead."""
 
-    __slots__ = ("_is_pidfd", "_fd", "_pid")
+    __slots__ = ("_fd", "_is_pidfd", "_pid")
 
     def __init__(self, pid: int, wait: Callable[[], object]) -> None:
         self._pid = pid

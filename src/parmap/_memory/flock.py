@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import time
 from _thread import RLock, get_ident
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from parmap._memory.host import locks_open_files
 from parmap._memory.lockfile import lock_file_of
@@ -27,7 +27,7 @@ from parmap._memory.words import WORD, words
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
-    from typing import Self
+    from typing import Any, Protocol, Self
 
     class Backing(Protocol):
         """What really locks: a `LockFile`, or a `NamedLock` where there is none."""

@@ -18,7 +18,10 @@ import _socket
 import errno
 import os
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 if sys.platform != "win32":
     import fcntl

@@ -24,12 +24,13 @@ import struct
 import sys
 from _thread import RLock
 from _weakref import ref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from parmap._memory.host import close_quietly, locks_open_files, reopen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from parmap._memory.segment import Segment
 

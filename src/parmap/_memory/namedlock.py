@@ -19,11 +19,13 @@ import os
 import sys
 from _thread import allocate_lock
 from _weakref import ref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from parmap._memory.host import close_quietly, lift
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from parmap._memory.segment import Segment
 
 if sys.platform != "win32":

@@ -90,7 +90,8 @@ class Assembly:
             # By name: a class that goes by value may be made anew by each unpickling.
             if issubclass(type(found), BaseException) and full_name(type(found)) == name:
                 self.whole.add(number)
-                return found
+                rebuilt: BaseException = found
+                return rebuilt
         try:
             cls = self.class_at(place)
             anatomy = anatomy_of(cls)
@@ -178,7 +179,7 @@ class Assembly:
                     self.fill_fields(exc, fields, losses)
         if notes is not None:
             attributes_of(exc)["__notes__"] = [*map(self.value_or_label, notes)]
-        if losses:
+        if losses and number not in self.whole:
             _add_note(exc, f"(parmap) lost on the way from the worker: {'; '.join(losses)}")
         if frames:
             set_traceback(exc, rebuild_traceback(frames))

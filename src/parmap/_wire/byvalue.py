@@ -26,7 +26,7 @@ from cloudpickle import cloudpickle as cp
 
 from parmap._wire import rebuild
 from parmap._wire.importable import MAINS, goes_by_reference, is_importable, is_named
-from parmap._wire.pickling import PROTOCOL, is_attribute, reduce_traceback
+from parmap._wire.pickling import PROTOCOL, is_attribute, reduce_exception, reduce_traceback
 from parmap._wire.scopes import (
     adopt_class,
     adopt_globals,
@@ -39,6 +39,7 @@ from parmap._wire.scopes import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from parmap._wire.pickling import Buffers
     from parmap._wire.scopes import Scope
 
 _LruCache = type(functools.lru_cache(len))
@@ -48,7 +49,7 @@ _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made at run time, not part of an ext
 
 
 class _Globals:
-    """Stands for the globals of functions in a pickle; one per dictionary, so that they are shared."""
+    """Stands for the globals of functions in a pickle; one per dictionary: they are shared."""
 
     __slots__ = ("names", "token")
 
@@ -61,7 +62,7 @@ class _Globals:
 
 
 class ByValueReducers:
-    """The decisions, apart from the pickler: the one that searches for guilty parts needs them, too."""
+    """The decisions, apart from the pickler: the search for guilty parts needs them, too."""
 
     def __init__(self, *args: Any, scope: Scope, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -79,9 +80,11 @@ class ByValueReducers:
         reduce = _REDUCERS.get(kind)
         if reduce is not None:
             return reduce(obj)
+        if issubclass(kind, BaseException):
+            return reduce_exception(obj, self.scope)
         if issubclass(kind, functools.cached_property):
             return _reduce_cached_property(obj)
-        if kind.__reduce__ is not object.__reduce__ and kind not in self.dispatch_table:
+        if _has_reduce(kind) and kind not in self.dispatch_table:
             return _reduce_named(obj)
         return NotImplemented
 
@@ -93,7 +96,8 @@ class ByValueReducers:
         if self.scope.joins and (class_id := self.scope.knows(cls)) is not None:
             return known_class, (class_id,)
         if not cls.__flags__ & _HEAP_TYPE:
-            raise pickle.PicklingError(f"{cls!r} is not found as {cls.__module__}.{cls.__qualname__}")
+            name = f"{cls.__module__}.{cls.__qualname__}"
+            raise pickle.PicklingError(f"{cls!r} is not found as {name}")
         class_id = id_of(cls)
         self.scope.classes.setdefault(class_id, cls)
         make, args, (attributes, slots), *_, setter = cp._dynamic_class_reduce(cls)
@@ -143,7 +147,7 @@ def _class_arguments(cls: type, args: tuple[Any, ...], attributes: dict[str, Any
         names["__slots__"] = attributes.pop("__slots__")
         for descriptor in [k for k, v in attributes.items() if type(v) is MemberDescriptorType]:
             del attributes[descriptor]
-    return meta, maker, name, cls.__bases__, names, hooked
+    return meta, maker, name, cls.__bases__, names, *hooked
 
 
 def _complete_enum(cls: Any, args: tuple[Any, ...], state: tuple[Any, Any]) -> tuple[Any, Any]:
@@ -166,11 +170,11 @@ def _complete_enum(cls: Any, args: tuple[Any, ...], state: tuple[Any, Any]) -> t
     return args, (rebuild.fill_enum, (setter, (attributes, slots), extras))
 
 
-class ByValuePickler(ByValueReducers, pickle.Pickler):
+class ByValuePickler(ByValueReducers, pickle.Pickler):  # type: ignore[misc]
     """Pickles what `pickle` can, and by value what a worker could not import."""
 
     def __init__(
-        self, file: io.BytesIO, buffers: Callable[[Any], object] | None, scope: Scope
+        self, file: io.BytesIO, buffers: Buffers | None, scope: Scope
     ) -> None:
         super().__init__(file, PROTOCOL, buffer_callback=buffers, scope=scope)
 
@@ -201,7 +205,7 @@ def _reduce_module(module: ModuleType) -> Any:
 def _reduce_lru_cache(cached: Any) -> Any:
     if goes_by_reference(cached):
         return NotImplemented
-    attributes = {k: v for k, v in vars(cached).items() if k not in {"cache_parameters"}}
+    attributes = {k: v for k, v in vars(cached).items() if k != "cache_parameters"}
     parameters = cached.cache_parameters()
     args = cached.__wrapped__, parameters["maxsize"], parameters["typed"]
     return rebuild.make_lru_cache, args, attributes, None, None, rebuild.fill_attributes
@@ -230,12 +234,16 @@ def _reduce_cached_property(prop: Any) -> Any:
     return rebuild.make_cached_property, (type(prop),), state, None, None, rebuild.fill_attributes
 
 
+def _has_reduce(kind: Any) -> bool:
+    return kind.__reduce__ is not object.__reduce__
+
+
 def _reduce_named(obj: Any) -> Any:
     """Look twice at what may reduce to the name of a global: that of ``__main__`` travels badly."""
     reduced = obj.__reduce_ex__(PROTOCOL)
     if type(reduced) is not str:
         return reduced
-    module = getattr(obj, "__module__", None) or pickle.whichmodule(obj, reduced)
+    module = getattr(obj, "__module__", None) or pickle.whichmodule(obj, reduced)  # type: ignore[attr-defined]
     if module not in MAINS or is_named(obj, module, reduced):
         return NotImplemented
     raise pickle.PicklingError(

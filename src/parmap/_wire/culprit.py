@@ -1,8 +1,8 @@
 """Which part of an object cannot be pickled? Its path goes into the error: ``args[1].lock``.
 
-The object is pickled once more by `pickle`'s Python pickler, which is slow but keeps a trail: whatever
-it has begun and not ended when the error comes leads to the guilty part. The work is bounded; when time
-is up, the place reached so far is the best answer.
+The object is pickled once more by `pickle`'s Python pickler, which is slow but keeps a trail: what it
+has begun and not ended when the error comes leads to the guilty part. The work is bounded; when time
+is up, the whole object is what can be named truly.
 """
 
 from __future__ import annotations
@@ -58,13 +58,15 @@ def refusal(codec: Codec, obj: object, what: str, error: BaseException) -> Seria
 
 
 def find_trail(obj: object, scope: Scope, seconds: float = SECONDS) -> list[object]:
-    """Return the objects from `obj` down to the one that cannot be pickled."""
+    """Return the objects from `obj` down to the guilty one; none if time runs out."""
     tracer = _Tracer(scope, perf_counter() + seconds)
     try:
         tracer.dump(obj)
     except KeyboardInterrupt:
         raise
-    except BaseException:  # noqa: S110 - the very error that we are looking for, or time is up
+    except _TimeIsUpError:
+        return []  # what is being pickled now may well be innocent
+    except BaseException:  # noqa: S110 - the very error that we are looking for
         pass
     return tracer.trail
 
@@ -72,8 +74,8 @@ def find_trail(obj: object, scope: Scope, seconds: float = SECONDS) -> list[obje
 def path_along(trail: list[object]) -> str:
     """Spell the trail as Python would: attributes, items, globals.
 
-    Between the parts that a user knows lie those of the pickler (arguments, states): skipped, unless
-    nothing known follows.
+    Between the parts that a user knows lie those of the pickler (arguments, states): skipped,
+    unless nothing known follows.
     """
     path = ""
     at = 0
@@ -90,7 +92,7 @@ def path_along(trail: list[object]) -> str:
 
 
 def parts(obj: Any) -> Iterator[Part]:
-    """Give the parts of an object that may be in its pickle, each with how to spell the way there."""
+    """Give the parts of an object that may be in its pickle, each with how to spell its place."""
     kind = type(obj)
     if isinstance(obj, dict):
         for key, value in dict.items(obj):
@@ -229,7 +231,7 @@ class _Nowhere:
         return len(data)
 
 
-class _Tracer(ByValueReducers, pickle._Pickler):  # type: ignore[name-defined, misc]
+class _Tracer(ByValueReducers, pickle._Pickler):  # type: ignore[misc]
     """Pickles to nowhere and remembers where it is."""
 
     def __init__(self, scope: Scope, deadline: float) -> None:
@@ -245,7 +247,7 @@ class _Tracer(ByValueReducers, pickle._Pickler):  # type: ignore[name-defined, m
         self._steps += 1
         if not self._steps % 64 and perf_counter() > self._deadline:
             raise _TimeIsUpError
-        super().save(obj, save_persistent_id)
+        super().save(obj, save_persistent_id)  # type: ignore[misc]
         self.trail.pop()
 
 

@@ -54,6 +54,9 @@ class Disassembly:
         self.places: dict[int, int] = {}
         # What was met stays alive until the end, or its id could be given to another object.
         self.alive: list[object] = []
+        # Whether the present exception also goes as its own hooks pickle it. Then its parts are
+        # only for the case that this fails to unpickle, and not worth sending twice if big.
+        self.is_spare = False
 
     def run(self, exc: BaseException, skip_frames: int) -> tuple[list[Record], list[Value]]:
         """Return the records, the exception's own first, and the table of values."""
@@ -89,9 +92,11 @@ class Disassembly:
         losses: list[str] = []
         place: tuple[str, str] | int | None = anatomy.place
         text = formatted = whole = None
+        self.is_spare = False
         if place is None:
             text = text_of(exc)
             place, whole = self.identity(exc, anatomy, losses)
+            self.is_spare = whole is not None
             if place is None:
                 formatted = _formatted(exc, skip_frames)
         attributes = attributes_of(exc)
@@ -223,7 +228,7 @@ class Disassembly:
             data = self.dumps(value)
         except BaseException as error:  # see the module's docstring
             raise _Unsendable(reason_of(error)) from None
-        if is_extra and len(data) > _MAX_EXTRA:
+        if (is_extra or self.is_spare) and len(data) > _MAX_EXTRA:
             raise _Unsendable("too big")
         return self.table(value, (PICKLED, data))
 

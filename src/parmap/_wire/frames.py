@@ -147,7 +147,7 @@ def _flat(segment: Buffer) -> Buffer:
 class FrameReader:
     """Turns received bytes into frames.
 
-    Ask `get_buffer` where the next bytes belong, receive into it, and tell `received` how many came.
+    Ask `get_buffer` where the next bytes belong, receive into it, tell `received` how many came.
     Owned by one thread. A reader that raised is broken: the stream has no later sound place.
     """
 
@@ -167,7 +167,7 @@ class FrameReader:
         self._frame: Frame | None = None  # being received
         self._nfds = 0
         self._nsegments = 0
-        self._lengths: deque[int] | None = None  # of the segments still to come; None: not known yet
+        self._lengths: deque[int] | None = None  # of segments still to come; None: unknown
         self._large: bytearray | None = None  # a piece that is received in place
         self._filled = 0
 

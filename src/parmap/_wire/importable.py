@@ -1,7 +1,7 @@
 """Will a worker find this function or class by its name? What it would not find goes by value.
 
-`pickle` and `cloudpickle` trust `sys.modules`: what stands there counts as importable. A worker is a
-fresh interpreter that has only the caller's `sys.path`, so the question here is whether an import
+`pickle` and `cloudpickle` trust `sys.modules`: what stands there counts as importable. A worker is
+a fresh interpreter that has only the caller's `sys.path`, so the question here is whether an import
 there would reach the same file.
 """
 
@@ -23,7 +23,7 @@ _verdicts: dict[str, tuple[ModuleType, list[str], bool]] = {}
 
 
 def goes_by_reference(obj: object) -> bool:
-    """Tell whether a function or class, named by module and qualified name, is found in a worker."""
+    """Tell whether a worker finds a function or class by its module and qualified name."""
     try:
         name: object = obj.__module__
         path: str = obj.__qualname__  # type: ignore[attr-defined]
@@ -100,7 +100,7 @@ def _is_found(module: ModuleType, name: str, origin: str | None) -> bool:
 
 
 def _is_found_from_the_start(name: str, origin: str | None) -> bool:
-    """Look where site has installed finders (editable installs do): other finders a worker lacks."""
+    """Look where site has installed finders (editable installs do): others a worker lacks."""
     for finder in list(sys.meta_path):
         home = getattr(finder, "__module__", type(finder).__module__)
         if not home.startswith("__editable__"):
@@ -124,7 +124,6 @@ def _origin(module: ModuleType, spec: ModuleSpec | None) -> str | None:
 def _is_script(origin: str) -> bool:
     main = sys.modules.get("__main__")
     file = getattr(main, "__file__", None)
-    # A package's __main__.py may be run with -m and is no trap: nobody imports it for its functions.
     return type(file) is str and file == origin
 
 

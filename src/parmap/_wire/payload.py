@@ -1,11 +1,11 @@
 """Payloads: the many objects of one frame, each of which can be decoded alone.
 
-A result that fails to unpickle must fail only its own item, so each item is a pickle of its own. Plain
-immutable values cannot fail: they share one pickle, the block, which costs a tenth.
+A result that fails to unpickle must fail only its own item, so each item is a pickle of its own.
+Plain immutable values cannot fail: they share one pickle, the block, which costs a tenth.
 
 Segments of a block: one pickle of a sequence. Segments of items:
 
-0. the table, int64: kind, length of the pickle, number of buffers; first the items, then the classes
+0. the table, int64: kind, length of the pickle, number of buffers; items first, then classes
 1. their pickles, joined; that of a class is preceded by its id
 2. the buffers
 """
@@ -18,7 +18,7 @@ from io import BytesIO
 from itertools import chain
 
 from parmap._memory.transit import FdSink, FdSource, exporting, importing
-from parmap._wire.pickling import PROTOCOL, Buffers, FastPickler, names_main
+from parmap._wire.pickling import PROTOCOL, Buffers, FastPickler, dump_by_value, names_main
 from parmap._wire.scopes import loading_into
 
 TYPE_CHECKING = False  # see pickling
@@ -70,7 +70,7 @@ class Payload:
 
 
 def pack_values(values: Sequence[object], codec: Codec, what: Callable[[int], str]) -> Payload:
-    """Pack values; ``what(i)`` names the i-th in the error that takes its place if it cannot travel."""
+    """Pack values; ``what(i)`` names the i-th in the error that replaces it if it cannot travel."""
     if is_plain(values):
         return pack_block(values)
     builder = PayloadBuilder(codec)
@@ -80,7 +80,7 @@ def pack_values(values: Sequence[object], codec: Codec, what: Callable[[int], st
 
 
 def is_plain(values: Sequence[object]) -> bool:
-    """Tell whether the values may share a pickle: nothing mutable, nothing that fails to unpickle."""
+    """Tell whether the values may share a pickle: none is mutable, none fails to unpickle."""
     if type(values) is range:
         return True
     kinds = set(map(type, values))
@@ -100,7 +100,7 @@ def pack_block(values: Sequence[object]) -> Payload:
 
 
 class PayloadBuilder:
-    """Packs items one by one. What cannot be pickled becomes an error item; nothing else is hurt."""
+    """Packs items one by one. What cannot be pickled becomes an error item, and hurts no other."""
 
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
@@ -166,7 +166,7 @@ class PayloadBuilder:
     def _dump(self, value: object, start: int, nbuffers: int) -> None:
         if not self._dump_fast(value, start):
             self._take_back(start, nbuffers)
-            self._file.write(self._codec.dump_by_value(value, self._buffers))
+            self._file.write(dump_by_value(value, self._buffers, self._codec.scope))
 
     def _dump_fast(self, value: object, start: int) -> bool:
         """Return False if it must go by value, or needs things that only cloudpickle may take."""
@@ -250,9 +250,9 @@ class Item:
         return self._end - self._start + sum(len(buffer) for buffer in self._buffers)
 
     def load(self) -> Any:
-        """Return the value, or of an ERROR item the exception. A value raises whatever its classes do.
+        """Return the value, or of an ERROR item the exception. Raises whatever a value's class does.
 
-        Once only for what holds buffers: the memory that came becomes the object's own.
+        Once only: the buffers that came become the object's own.
         """
         arrived = self._arrived
         with importing(arrived.source), loading_into(arrived.codec.scope, arrived.bodies):

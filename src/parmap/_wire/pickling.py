@@ -1,8 +1,8 @@
 """The codec: objects of users to bytes and back, for one side of one call.
 
-Two picklers. The fast one is `pickle`'s own, protocol 5, with large buffers out of band; it gives up
-when it meets something that must go by value. Then the object is pickled again by `byvalue`, which
-needs cloudpickle and imports it only now: its import alone takes longer than a worker's start.
+Two picklers. The fast one is `pickle`'s own, protocol 5, with large buffers out of band; it gives
+up when it meets something that must go by value. Then the object is pickled again by `byvalue`,
+which needs cloudpickle and imports it only now: that takes longer than a worker's start.
 """
 
 from __future__ import annotations
@@ -14,17 +14,16 @@ from types import FunctionType, MethodType, TracebackType
 
 from parmap._memory.transit import FdSink, FdSource, current_sink, exporting, importing
 from parmap._wire.importable import goes_by_reference
-from parmap._wire.scopes import Scope, id_of, known_class, loading_into
+from parmap._wire.scopes import Inheritance, Scope, id_of, known_class, loading_into
 
 # Not typing's constant: importing typing costs every worker 4 ms. Checkers know the name.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pickle import PickleBuffer
     from typing import Any, Literal
 
     from parmap._wire.frames import Buffer
-    from parmap._wire.scopes import Inheritance
     from parmap.errors import SerializationError
 
 PROTOCOL = 5
@@ -111,7 +110,7 @@ class FastPickler(Pickler):
         self.met_objects = False
 
     def reducer_override(self, obj: Any) -> Any:
-        """Decide for everything but plain values; called by `pickle`, so every instruction counts."""
+        """Decide for all but plain values; `pickle` calls it, so every instruction counts."""
         kind = type(obj)
         if kind is FunctionType or kind is _LruCache:
             if not goes_by_reference(obj):
@@ -124,6 +123,8 @@ class FastPickler(Pickler):
                 raise NeedsByValueError
         elif kind is TracebackType:
             return reduce_traceback(obj)
+        elif issubclass(kind, BaseException):
+            return reduce_exception(obj, self._scope)
         else:
             self.met_objects = True
         return NotImplemented
@@ -145,6 +146,20 @@ def reduce_traceback(tb: TracebackType) -> Any:
     return reduce(tb)
 
 
+def reduce_exception(error: BaseException, scope: Scope) -> Any:
+    """Return what rebuilds an exception in data: many, pickled as they say, fail to unpickle."""
+    from parmap._wire.exceptions import encode_exception
+
+    return load_exception, (encode_exception(error, lambda part: dump_inline(part, scope)),)
+
+
+def load_exception(data: bytes) -> BaseException:
+    """Unpickle an exception that is data."""
+    from parmap._wire.exceptions import decode_exception
+
+    return decode_exception(data, loads)
+
+
 def is_attribute(method: MethodType) -> bool:
     """Tell whether a bound method is found on its instance under its name, as `pickle` trusts."""
     try:
@@ -162,18 +177,47 @@ def names_main(data: bytes | memoryview) -> bool:
     return b"__main__" in bytes(data)
 
 
-class Codec:
-    """Pickles for one side of one call: `dumps` goes in `direction`, `loads` takes what comes back.
+def dump_fast(obj: object, buffers: Buffers | None, scope: Scope) -> bytes:
+    """Pickle what needs nothing by value; raises `NeedsByValueError`, or what pickling raises."""
+    file = BytesIO()
+    pickler = FastPickler(file, buffers, scope)
+    pickler.dump(obj)
+    data = file.getvalue()
+    if pickler.met_objects and names_main(data):
+        raise NeedsByValueError
+    return data
 
-    The parent's side is ``Codec("to worker")``, the worker's is ``Codec("to caller")``. Make one per
-    call and side (`for_call`): classes and globals by value belong to the call.
+
+def dump_by_value(obj: object, buffers: Buffers | None, scope: Scope) -> bytes:
+    """Pickle with functions and classes by value where need be. Raises anything."""
+    from parmap._wire.byvalue import ByValuePickler
+
+    file = BytesIO()
+    ByValuePickler(file, buffers, scope).dump(obj)
+    return file.getvalue()
+
+
+def dump_inline(obj: object, scope: Scope) -> bytes:
+    """Pickle into bytes alone, by value if need be. Raises anything."""
+    try:
+        return dump_fast(obj, None, scope)
+    except Exception:  # noqa: S110 - see Codec._dump
+        pass
+    return dump_by_value(obj, None, scope)
+
+
+class Codec:
+    """Pickles for one side of one call: `dumps` in `direction`, `loads` what comes back.
+
+    The parent's side is ``Codec("to worker")``, the worker's is ``Codec("to caller")``. Make one
+    per call and side (`for_call`): classes and globals by value belong to the call.
     """
 
     __slots__ = ("_by_value_first", "_inherited", "direction", "scope", "search_seconds")
 
     def __init__(self, direction: Literal["to worker", "to caller"]) -> None:
         self.direction: Literal["to worker", "to caller"] = direction
-        self._inherited: Inheritance = {}
+        self._inherited = Inheritance()  # shared by all that for_call gives
         self.scope = Scope(joins=direction == "to caller")
         self._by_value_first = False
         self.search_seconds = 2.0  # left for finding guilty parts, all failures together
@@ -181,18 +225,21 @@ class Codec:
     def for_call(self) -> Codec:
         """Return the codec of a call: it shares nothing with other calls.
 
-        But for the globals that `keep_globals` has kept: those are set in the call, too.
+        But for what `keep_globals` has kept, here or in another codec of this family.
         """
         codec = Codec(self.direction)
         codec._inherited = codec.scope.inherited = self._inherited
         return codec
 
     def keep_globals(self) -> None:
-        """Let later calls see the globals that by-value functions have set: an initializer has run."""
-        self._inherited = self.scope.written()
+        """Let later calls see what by-value functions have set: an initializer has run.
+
+        That is globals and attributes of classes: rebound, or objects that may have changed.
+        """
+        self.scope.bequeath()
 
     def dumps(self, obj: object, what: str = "fn") -> Encoded:
-        """Pickle `obj`. `what` names it in the path of the `SerializationError` raised on failure."""
+        """Pickle `obj`; `what` names it in the path of the `SerializationError` of a failure."""
         sink = FdSink()
         try:
             with exporting(sink):
@@ -209,10 +256,7 @@ class Codec:
 
         Raises whatever pickling raises: for parts, whose failure the caller knows to handle.
         """
-        try:
-            return self._dump_fast(obj, None)
-        except Exception:
-            return self.dump_by_value(obj, None)
+        return dump_inline(obj, self.scope)
 
     def loads(self, encoded: Encoded) -> Any:
         """Unpickle the object that opens a call (a function, an initializer). Raises anything.
@@ -245,32 +289,14 @@ class Codec:
         buffers = Buffers()
         if not self._by_value_first:
             try:
-                data = self._dump_fast(obj, buffers)
-                return data, buffers.views
+                return dump_fast(obj, buffers, self.scope), buffers.views
             except NeedsByValueError:
                 self._by_value_first = True  # so will the next: spare it the first attempt
             except Exception:  # noqa: S110
                 pass  # a module, a view of a dict: what pickle refuses cloudpickle may take
             sink.close()
             buffers.views.clear()
-        return self.dump_by_value(obj, buffers), buffers.views
-
-    def _dump_fast(self, obj: object, buffers: Buffers | None) -> bytes:
-        file = BytesIO()
-        pickler = FastPickler(file, buffers, self.scope)
-        pickler.dump(obj)
-        data = file.getvalue()
-        if pickler.met_objects and names_main(data):
-            raise NeedsByValueError
-        return data
-
-    def dump_by_value(self, obj: object, buffers: Callable[[Any], object] | None) -> bytes:
-        """Pickle with functions and classes by value where need be. Raises anything."""
-        from parmap._wire.byvalue import ByValuePickler
-
-        file = BytesIO()
-        ByValuePickler(file, buffers, self.scope).dump(obj)
-        return file.getvalue()
+        return dump_by_value(obj, buffers, self.scope), buffers.views
 
     def class_body(self, class_id: bytes, cls: type) -> bytes:
         """Pickle a class for items that refer to it by id: once per call, as it is then."""
@@ -281,7 +307,7 @@ class Codec:
             sink = current_sink()
             before = 0 if sink is None else len(sink.fds)
             try:
-                body = self.dump_by_value(cls, None)
+                body = dump_by_value(cls, None, self.scope)
             except Exception as error:
                 self.scope.bodies[class_id] = error
                 raise

@@ -29,7 +29,7 @@ def make_class(
     name: str,
     bases: tuple[type, ...],
     names: dict[str, Any],
-    hooked: Sequence[type],
+    *hooked: type,
 ) -> type:
     """Return a class without its attributes. `maker` is `meta`'s nearest importable relative.
 
@@ -90,7 +90,7 @@ def make_single_dispatch_method(dispatcher: Any, function: Any) -> Any:
 
 def make_cached_property(kind: type) -> Any:
     """Return a cached property without its function, which may refer to the property's class."""
-    prop = kind.__new__(kind)
+    prop: Any = object.__new__(kind)
     if not hasattr(functools.cached_property(len), "lock"):
         return prop
     from threading import RLock  # up to 3.11 each has a lock
@@ -101,4 +101,4 @@ def make_cached_property(kind: type) -> Any:
 
 def make_memoryview(data: Any, form: str, shape: Sequence[int]) -> memoryview:
     flat = memoryview(data).cast("B")
-    return flat if form == "B" and len(shape) == 1 else flat.cast(form, shape)  # type: ignore[call-overload, no-any-return]
+    return flat if form == "B" and len(shape) == 1 else flat.cast(form, shape)  # type: ignore[call-overload]

@@ -1,7 +1,7 @@
 """The records that stand for exceptions on the way, and access to the parts of a live exception.
 
-A record is a tuple of plain data, which ``marshal`` takes; ``Record`` below lists its parts. A value
-in it is an *entry*: an atom stands for itself, ``(EXCEPTION, n)`` for the exception of record
+A record is a tuple of plain data, which ``marshal`` takes; ``Record`` below lists its parts. A
+value in it is an *entry*: an atom stands for itself, ``(EXCEPTION, n)`` for the exception of record
 ``n``, ``(VALUE, n)`` for place ``n`` of the table of values.
 """
 

@@ -3,9 +3,9 @@
 A class that travels by value gets an id for life. The receiver rebuilds it under that id, once per
 call; on its way back only the id travels, and finds the ORIGINAL class: so ``type(x) is C`` holds.
 
-A `Scope` is one side of one call. In a worker, everything by value that arrives for the call shares
-the scope's classes and globals, as it would in a loop; the next call has a scope of its own, so that
-what an item writes to a class or to a global never reaches it.
+A `Scope` is one side of one call. In a worker, everything by value that arrives for the call
+shares the scope's classes and globals, as it would in a loop; the next call has a scope of its own,
+so that what an item writes to a class or to a global never reaches it.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ from __future__ import annotations
 import os
 from _thread import _local
 from _weakref import ref
+from types import BuiltinFunctionType, FunctionType, ModuleType
 
 TYPE_CHECKING = False  # see pickling
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
     from typing import Any
-
-    Inheritance = Mapping[object, Mapping[str, Any]]
 
 
 class _ClassRef(ref):  # type: ignore[type-arg]
@@ -65,11 +64,42 @@ def id_of(cls: type) -> bytes:
     return class_id
 
 
+# What code cannot change without putting another value in its place.
+_FIXED = frozenset(
+    {
+        int, float, complex, bool, type(None), str, bytes,
+        FunctionType, BuiltinFunctionType, ModuleType,
+    }  # fmt: skip
+)
+
+
+class Inheritance:
+    """What an initializer has set, for later calls: globals by token, attributes by class."""
+
+    __slots__ = ("attributes", "globals")
+
+    def __init__(self) -> None:
+        self.globals: dict[object, dict[str, Any]] = {}
+        self.attributes: dict[bytes, dict[str, Any]] = {}
+
+
+def _changes(now: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what has been set since, and what may have been changed within."""
+    missing = object()
+    return {
+        name: value
+        for name, value in now.items()
+        if before.get(name, missing) is not value
+        or not (name.startswith("__") or type(value) in _FIXED or isinstance(value, type))
+    }
+
+
 class Scope:
-    """One side of one call. `joins` is True in a worker: what arrives shares classes and globals."""
+    """One side of one call. `joins` (in a worker): what arrives shares classes and globals."""
 
     __slots__ = (
-        "_namespaces", "arrived", "bodies", "classes", "globals", "inherited", "joins", "pending",
+        "_namespaces", "arrived", "bodies", "classes", "filled", "globals", "inherited", "joins",
+        "pending",
     )  # fmt: skip
 
     def __init__(self, *, joins: bool, inherited: Inheritance | None = None) -> None:
@@ -78,7 +108,8 @@ class Scope:
         self.pending: dict[int, bytes] = {}  # classes that are still without their attributes
         self.globals: dict[object, dict[str, Any]] = {}  # by the sender's token
         self.arrived: dict[object, dict[str, Any]] = {}  # what came for those globals
-        self.inherited: Inheritance = inherited or {}  # what an initializer wrote
+        self.filled: dict[bytes, dict[str, Any]] = {}  # what came for those classes
+        self.inherited = inherited or Inheritance()
         self.bodies: dict[bytes, bytes | Exception] = {}  # pickles of classes, or why there is none
         self._namespaces: dict[int, dict[str, Any]] = {}
 
@@ -90,21 +121,19 @@ class Scope:
         return reference.class_id
 
     def token_of(self, namespace: dict[str, Any]) -> object:
-        """Name the globals of functions, so that functions which share them here share them there."""
+        """Name the globals of functions: those that share them here shall share them there."""
         self._namespaces[id(namespace)] = namespace  # its identity is not given away meanwhile
         return _PROCESS, id(namespace)
 
-    def written(self) -> Inheritance:
-        """Return the globals that differ from what arrived: set by the functions themselves."""
-        missing = object()
-        return {
-            token: {
-                name: value
-                for name, value in namespace.items()
-                if self.arrived[token].get(name, missing) is not value and name != "__builtins__"
-            }
-            for token, namespace in self.globals.items()
-        }
+    def bequeath(self) -> None:
+        """Add to the inheritance what code in this scope has set."""
+        for token, namespace in self.globals.items():
+            changes = _changes(namespace, self.arrived[token])
+            changes.pop("__builtins__", None)
+            self.inherited.globals.setdefault(token, {}).update(changes)
+        for class_id, before in self.filled.items():
+            changes = _changes(vars(self.classes[class_id]), before)
+            self.inherited.attributes.setdefault(class_id, {}).update(changes)
 
     def abandon_pending(self) -> None:
         """Forget classes whose rebuilding failed half-way."""
@@ -202,7 +231,12 @@ def fill_class(cls: type, state: tuple[Callable[..., object], Any]) -> None:
     if id(cls) in pending:
         setter, attributes = state
         setter(cls, attributes)
-        del pending[id(cls)]
+        scope = _now().scope
+        class_id = pending.pop(id(cls))
+        if scope.joins:
+            scope.filled[class_id] = dict(vars(cls))
+            for name, value in scope.inherited.attributes.get(class_id, {}).items():
+                setattr(cls, name, value)
 
 
 def adopt_globals(token: object, names: dict[str, Any]) -> dict[str, Any]:
@@ -210,7 +244,7 @@ def adopt_globals(token: object, names: dict[str, Any]) -> dict[str, Any]:
     loading = _now()
     namespace = loading.globals.get(token)
     if namespace is None:
-        namespace = {**names, **loading.scope.inherited.get(token, {})}
+        namespace = {**names, **loading.scope.inherited.globals.get(token, {})}
         loading.globals[token] = namespace
         loading.scope.arrived.setdefault(token, {}).update(names)
     return namespace

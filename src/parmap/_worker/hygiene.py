@@ -7,7 +7,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from parmap._memory.host import LINUX, portable_level
+from parmap._memory.host import LINUX, lift, portable_level
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -49,18 +49,30 @@ def die_with_parent(lifeline: int) -> None:
     On Linux the kernel does it (a signal of our choice on hang-up), so it also ends a task that runs
     in C and never looks up.  Elsewhere a thread waits; it needs the interpreter to run.
     """
-    if portable_level() == LINUX:
+    if portable_level() == LINUX and (own := _reopened(lifeline)) is not None:
         import fcntl
 
-        fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)  # type: ignore[attr-defined,unused-ignore]
-        flags = fcntl.fcntl(lifeline, fcntl.F_GETFL)
-        fcntl.fcntl(lifeline, fcntl.F_SETFL, flags | os.O_ASYNC | os.O_NONBLOCK)
-        _die_if_dead_already(lifeline)
+        fcntl.fcntl(own, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(own, fcntl.F_SETSIG, signal.SIGKILL)  # type: ignore[attr-defined,unused-ignore]
+        fcntl.fcntl(own, fcntl.F_SETFL, fcntl.fcntl(own, fcntl.F_GETFL) | os.O_ASYNC)
+        _die_if_dead_already(own)
     else:
         from _thread import start_new_thread
 
         start_new_thread(_wait_for_hangup, (lifeline,))
+
+
+def _reopened(lifeline: int) -> int | None:
+    """The same pipe, opened anew.
+
+    Who is signalled belongs to the open file, which all workers inherit as one: each needs its own.
+    """
+    try:
+        return lift(
+            os.open(f"/proc/self/fd/{lifeline}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        )
+    except OSError:  # no /proc here
+        return None
 
 
 def _die_if_dead_already(lifeline: int) -> None:
@@ -73,7 +85,6 @@ def _die_if_dead_already(lifeline: int) -> None:
 
 
 def _wait_for_hangup(lifeline: int) -> None:
-    os.set_blocking(lifeline, True)
     os.read(lifeline, 1)
     os._exit(EXIT_TERMINATED)
 

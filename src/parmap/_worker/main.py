@@ -109,7 +109,7 @@ class _Worker:
             return codec.loads(Encoded.from_segments(frame.segments, frame.fds)), codec
         except Terminated:
             raise
-        except BaseException as error:  # noqa: BLE001  # it is the failure of each item
+        except BaseException as error:  # it is the failure of each item
             return _Broken(error), codec
 
     def _set_up(self, frame: Frame) -> bool:
@@ -132,7 +132,7 @@ class _Worker:
             initializer(*initargs)
         except Terminated:
             raise
-        except BaseException as error:  # noqa: BLE001  # calls fail with that very error
+        except BaseException as error:  # calls fail with that very error
             data = encode_exception(error, codec.dumps_inline, skip_frames=1)
             self._say(Frame(fr.INIT_FAILED, segments=[data]))
             return False

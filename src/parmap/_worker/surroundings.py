@@ -77,7 +77,9 @@ class Taken:
             for name, times in reloads.items()
         ):
             return True
-        return any(_stamp(file) not in (None, tuple(stamp)) for file, *stamp in self._modules.values())
+        return any(
+            _stamp(file) not in (None, tuple(stamp)) for file, *stamp in self._modules.values()
+        )
 
     def _set_levels(self, levels: dict[str, int]) -> None:
         if not levels and not self._loggers:

@@ -15,6 +15,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
+from parmap.pool import shutdown as end_shared_pool
+
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping
 
@@ -48,16 +50,10 @@ def nothing_left_behind(
     before = _Snapshot.take()
     yield
     if shutdown:
-        _end_shared_pool()
+        end_shared_pool()
     left = _wait_until_clean(before, time.monotonic() + timeout)
     if left:
         raise AssertionError("\n".join(["left behind:", *(f"  {line}" for line in left)]))
-
-
-def _end_shared_pool() -> None:
-    import parmap
-
-    parmap.shutdown()
 
 
 def _wait_until_clean(before: _Snapshot, deadline: float) -> list[str]:

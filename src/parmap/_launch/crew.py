@@ -1,0 +1,138 @@
+"""The workers of one pool: started, listened to, written to, buried.  One wait for all of them."""
+
+from __future__ import annotations
+
+import os
+import select
+import selectors
+import signal
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from parmap._launch.peer import Peer
+from parmap._memory.host import close_quietly, lift
+from parmap.errors import InternalError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from parmap._launch.base import Launcher
+    from parmap._wire.frames import Frame
+
+_HELD = {signal.SIGINT, signal.SIGTERM}
+
+
+class Crew:
+    """Owned by the thread that drives; only `wake` may be called from any other.
+
+    `members` are the workers that are not known to be dead, by number.
+    """
+
+    def __init__(self, launcher: Launcher) -> None:
+        self.members: dict[int, Peer] = {}
+        self._launcher = launcher
+        self._selector = selectors.DefaultSelector()
+        self._wake_end, self._waker_end = (lift(fd) for fd in os.pipe())
+        os.set_blocking(self._wake_end, False)
+        os.set_blocking(self._waker_end, False)
+        self._selector.register(self._wake_end, selectors.EVENT_READ)
+
+    def wake(self) -> None:
+        """End the wait that is in progress, or the next one at once."""
+        try:
+            os.write(self._waker_end, b"x")
+        except OSError:
+            return  # full: it is awake anyway; closed: nobody waits any more
+
+    def wait(self, timeout: float | None) -> Iterator[tuple[Peer, Frame | None]]:
+        """What the workers said until now, waiting for something if need be; None is a death.
+
+        A death is told only after all that this worker had said.
+        """
+        dead: list[Peer] = []
+        for key, _ in self._selector.select(timeout):
+            peer: Peer | None = key.data
+            if peer is None:
+                self._drain_wake_pipe()
+            elif key.fd == peer.death_fileno():
+                dead.append(peer)
+            elif peer.open:
+                for frame in self._listen(peer):
+                    yield peer, frame
+        for peer in dead:
+            if self.members.pop(peer.number, None) is None:
+                continue  # buried in a nested wait
+            self._selector.unregister(peer.death_fileno())
+            if peer.open:
+                self._selector.unregister(peer.fileno())
+            for frame in peer.last_words():
+                yield peer, frame
+            yield peer, None
+
+    def start(self, number: int, name: str, setup: Frame) -> None:
+        """Start a worker and tell it who it is.  Raises OSError when the system refuses."""
+        with _signals_held():
+            peer = Peer(number, name, self._launcher.start)
+        self.members[number] = peer
+        self._selector.register(peer.death_fileno(), selectors.EVENT_READ, peer)
+        self._selector.register(peer.fileno(), selectors.EVENT_READ, peer)
+        peer.post(setup)
+        self.flush(peer)
+
+    def flush(self, peer: Peer) -> None:
+        """Write what goes now; the rest when there is room."""
+        peer.flush()
+        if peer.open and peer.number in self.members:
+            wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if peer.backlog else 0)
+            if self._selector.get_key(peer.fileno()).events != wanted:
+                self._selector.modify(peer.fileno(), wanted, peer)
+
+    def end(self) -> None:
+        """Kill who is left, and close everything."""
+        for peer in self.members.values():
+            peer.send_signal(signal.SIGKILL)
+            select.select([peer.death_fileno()], [], [])
+            peer.bury()
+        self.members.clear()
+        self.disown()
+
+    def disown(self) -> None:
+        """Close our own descriptors.  In a forked child: the copies; the workers are the parent's."""
+        self._selector.close()
+        close_quietly(self._wake_end)
+        close_quietly(self._waker_end)
+
+    def _listen(self, peer: Peer) -> list[Frame]:
+        try:
+            frames = peer.read()
+        except InternalError:
+            # What came is no frame: its task has written to a descriptor that is not its own.
+            peer.open = False
+            frames = []
+        if peer.open:
+            self.flush(peer)
+        else:
+            # It said goodbye or lost its socket: either way nobody can talk to it any more.
+            self._selector.unregister(peer.fileno())
+            peer.send_signal(signal.SIGKILL)
+        return frames
+
+    def _drain_wake_pipe(self) -> None:
+        try:
+            os.read(self._wake_end, 4096)
+        except BlockingIOError:
+            return  # a nested wait has done it
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """A process started in here holds Ctrl-C and SIGTERM back until it has handlers for them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
