@@ -173,9 +173,7 @@ def _complete_enum(cls: Any, args: tuple[Any, ...], state: tuple[Any, Any]) -> t
 class ByValuePickler(ByValueReducers, pickle.Pickler):  # type: ignore[misc]
     """Pickles what `pickle` can, and by value what a worker could not import."""
 
-    def __init__(
-        self, file: io.BytesIO, buffers: Buffers | None, scope: Scope
-    ) -> None:
+    def __init__(self, file: io.BytesIO, buffers: Buffers | None, scope: Scope) -> None:
         super().__init__(file, PROTOCOL, buffer_callback=buffers, scope=scope)
 
 

@@ -1,8 +1,8 @@
 """Which part of an object cannot be pickled? Its path goes into the error: ``args[1].lock``.
 
-The object is pickled once more by `pickle`'s Python pickler, which is slow but keeps a trail: what it
-has begun and not ended when the error comes leads to the guilty part. The work is bounded; when time
-is up, the whole object is what can be named truly.
+The object is pickled once more by `pickle`'s Python pickler, which is slow but keeps a trail: what
+it has begun and not ended when the error comes leads to the guilty part. The work is bounded; when
+time is up, the whole object is what can be named truly.
 """
 
 from __future__ import annotations

@@ -250,7 +250,7 @@ class Item:
         return self._end - self._start + sum(len(buffer) for buffer in self._buffers)
 
     def load(self) -> Any:
-        """Return the value, or of an ERROR item the exception. Raises whatever a value's class does.
+        """Return the value, or of an ERROR item the exception. Raises whatever its class does.
 
         Once only: the buffers that came become the object's own.
         """

@@ -69,9 +69,7 @@ class Encoded:
         self.fds = []
 
     def __repr__(self) -> str:
-        return (
-            f"<Encoded {self.nbytes} bytes | {len(self.buffers)} buffers, {len(self.fds)} fds>"
-        )
+        return f"<Encoded {self.nbytes} bytes | {len(self.buffers)} buffers, {len(self.fds)} fds>"
 
 
 class Buffers:

@@ -40,10 +40,11 @@ _classes: dict[bytes, _ClassRef] = {}
 
 
 def _forget(reference: Any) -> None:
-    if _ids.get(reference.key) is reference:
-        del _ids[reference.key]
-    if _classes.get(reference.class_id) is reference:
-        del _classes[reference.class_id]
+    key, class_id = reference.key, reference.class_id
+    if _ids.get(key) is reference:
+        del _ids[key]
+    if _classes.get(class_id) is reference:
+        del _classes[class_id]
 
 
 def _register(cls: type, class_id: bytes) -> None:
@@ -65,12 +66,8 @@ def id_of(cls: type) -> bytes:
 
 
 # What code cannot change without putting another value in its place.
-_FIXED = frozenset(
-    {
-        int, float, complex, bool, type(None), str, bytes,
-        FunctionType, BuiltinFunctionType, ModuleType,
-    }  # fmt: skip
-)
+_ATOMS = {int, float, complex, bool, type(None), str, bytes}
+_FIXED = frozenset({*_ATOMS, FunctionType, BuiltinFunctionType, ModuleType})
 
 
 class Inheritance:
