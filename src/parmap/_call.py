@@ -126,12 +126,12 @@ class RemoteCall:
         """No more items will come."""
         self._driver.post(ev.InputEnded(self.id))
 
-    def take(self, *, block: bool = True) -> Report | Lost | Ended | None:
-        """The next news of the call; None if there is none and `block` is False.
+    def take(self, timeout: float | None = None) -> Report | Lost | Ended | None:
+        """The next news of the call; None if there is none within `timeout` seconds.
 
         After `Ended` nothing comes any more.
         """
-        news = self._driver.wait_for(self.mailbox, block=block)
+        news = self._driver.wait_for(self.mailbox, timeout)
         if isinstance(news, Ended):
             self.ended = True
         return news

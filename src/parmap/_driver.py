@@ -21,6 +21,7 @@ import threading
 import time
 import weakref
 from collections import deque
+from queue import Empty
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
 from parmap._call import Ended, Lost, RemoteCall, Report
@@ -97,10 +98,13 @@ class Driver:
             self._awake = True  # a few bytes at most are ever in the pipe
             self._crew.wake()
 
-    def wait_for(self, mailbox: SimpleQueue[T], *, block: bool) -> T | None:
-        """The next thing in a mailbox, or None if there is nothing and `block` is False."""
-        if not block:
-            return None if mailbox.empty() else mailbox.get()
+    def wait_for(self, mailbox: SimpleQueue[T], timeout: float | None) -> T | None:
+        """The next thing in a mailbox, or None if nothing comes within `timeout` seconds."""
+        try:
+            if timeout is not None:
+                return mailbox.get(timeout=timeout) if timeout > 0 else mailbox.get_nowait()
+        except Empty:
+            return None
         if threading.current_thread() is self._thread:
             # User code that the loop runs has called parmap.  Whoever waits here must drive.
             while mailbox.empty():

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from parmap._feeder import Feeder
 from parmap._outcomes import Batch, Failed
 from parmap._run import Source, finish, raise_group, raise_lowest, unwrap
 from parmap.observe.progress import ProgressReporter
@@ -61,48 +61,29 @@ class _Collected:
 
     def run(self, source: Source, inputs: Iterable[Any]) -> BaseException | None:
         """Until the call is over.  Returns the error of the input, if that ended it early."""
+        input_error = None
         if isinstance(inputs, list | tuple | range):
             # A copy: the caller's callbacks may change the list while we go by its indexes.
             source.feed_all(inputs[:])
-            input_error = None
         else:
-            input_error = self._feed(source, iter(inputs))
+            input_error = self._feed(source, inputs)
         while not source.over:
-            self._take(source, block=True)
+            self._take(source, None)
+        if source.error is not None:
+            raise source.error
         return input_error
 
-    def _feed(self, source: Source, inputs: Iterator[Any]) -> BaseException | None:
-        """Read the input as fast as workers want it.
+    def _feed(self, source: Source, inputs: Iterable[Any]) -> BaseException | None:
+        """Read the input as fast as workers want it, until it ends or the call does."""
+        feeder = Feeder(inputs, source)
+        while not feeder.ended and not source.over and not (self.failures and source.stops):
+            room = source.appetite - (feeder.fed - self._done)
+            wait = feeder.feed(room)
+            self._take(source, None if room < 1 else wait)
+        return feeder.error
 
-        As in a loop, an input that raises does not undo the items before it: they finish, and one
-        of them that fails is what the loop would have raised.
-        """
-        fed = 0
-        while not source.over and not self.failures_end(source):
-            wanted = max(1, source.appetite - (fed - self._done))
-            block: list[Any] = []
-            try:
-                block.extend(islice(inputs, wanted))
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # raised in its place, after the earlier items
-                source.feed(block)
-                source.end_input()
-                return error
-            source.feed(block)
-            fed += len(block)
-            if len(block) < wanted:
-                source.end_input()
-                return None
-            self._take(source, block=fed - self._done >= source.appetite)
-        return None
-
-    def failures_end(self, source: Source) -> bool:
-        """Whether the call has stopped because of a failure: then no more input is wanted."""
-        return bool(self.failures) and source.stops
-
-    def _take(self, source: Source, *, block: bool) -> None:
-        batch = source.next_batch(block=block)
+    def _take(self, source: Source, timeout: float | None) -> None:
+        batch = source.next_batch(timeout)
         if batch is not None:
             self._place(batch)
             self._done += len(batch.outcomes)

@@ -29,6 +29,7 @@ class InlineSource:
         self._current: object = None
         self._reader = Reader(Codec("to worker"), lambda index: self._current)
         self.appetite = 1
+        self.error: BaseException | None = None
 
     def feed_all(self, items: Sequence[object]) -> None:
         """Give all items at once."""
@@ -43,9 +44,9 @@ class InlineSource:
         """No more items will come."""
         self._ended = True
 
-    def next_batch(self, *, block: bool = True) -> Batch | None:
-        """Run one item; None when none is there, or the call is over."""
-        if not self._items or not block:
+    def next_batch(self, timeout: float | None = None) -> Batch | None:
+        """Run one item; None when none is there, or there is no time for one."""
+        if not self._items or timeout is not None:
             return None
         item = self._current = self._items.popleft()
         index, self._next = self._next, self._next + 1

@@ -18,13 +18,14 @@ class Source(Protocol):
     """Where outcomes come from: workers, or this process."""
 
     stops: bool  # a failure ends the call
+    error: BaseException | None  # why the engine could not serve it to its end
 
     @property
     def appetite(self) -> int: ...
     def feed_all(self, items: Sequence[object]) -> None: ...
     def feed(self, items: Sequence[object]) -> None: ...
     def end_input(self) -> None: ...
-    def next_batch(self, *, block: bool = True) -> Batch | None: ...
+    def next_batch(self, timeout: float | None = None) -> Batch | None: ...
     def cancel(self, *, hurry: bool = False) -> None: ...
     @property
     def over(self) -> bool: ...
@@ -35,6 +36,7 @@ class RemoteSource:
 
     def __init__(self, call: RemoteCall) -> None:
         self._call = call
+        self.error: BaseException | None = None
         self.stops = call.on_failure is OnFailure.STOP
         self._reader = Reader(call.codec, call.item)
         self.feed_all = call.feed_all
@@ -51,20 +53,17 @@ class RemoteSource:
         """Nothing will come any more, and nothing of the call runs."""
         return self._call.ended
 
-    def next_batch(self, *, block: bool = True) -> Batch | None:
-        """The next outcomes; None at the end, or when there are none yet and `block` is False.
-
-        Raises the error of the engine if that could not serve the call.
-        """
-        match self._call.take(block=block):
-            case Report() as report:
-                batch = self._reader.read(report)
-            case Lost() as lost:
-                batch = self._reader.lost(lost)
-            case Ended(error=error) if error is not None:
-                raise error
-            case _:
-                return None
+    def next_batch(self, timeout: float | None = None) -> Batch | None:
+        """The next outcomes; None at the end, or when none come within `timeout` seconds."""
+        news = self._call.take(timeout)
+        if isinstance(news, Report):
+            batch = self._reader.read(news)
+        elif isinstance(news, Lost):
+            batch = self._reader.lost(news)
+        else:
+            if news is not None:
+                self.error = news.error
+            return None
         self._call.release(batch.first, len(batch.outcomes))
         return batch
 
@@ -92,12 +91,7 @@ def finish(source: Source, *, hurry: bool = False) -> None:
 def drain(source: Source) -> None:
     """Wait for the end; what still comes interests nobody."""
     while not source.over:
-        try:
-            source.next_batch()
-        except KeyboardInterrupt:
-            raise
-        except BaseException:  # the call is given up, its engine's error too
-            continue
+        source.next_batch()
 
 
 def raise_lowest(failures: list[TaskFailure]) -> NoReturn:

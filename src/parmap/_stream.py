@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
 from parmap._core.ordering import ReorderBuffer
+from parmap._feeder import Feeder
 from parmap._outcomes import Failed
 from parmap._run import Source, finish, raise_group, unwrap
 from parmap.errors import SerializationError
@@ -26,8 +26,6 @@ R = TypeVar("R", covariant=True)
 # Without a `buffersize`: results of this many items may wait for their consumer.  20,000 trivial
 # ones are 1 MB or so, and a stream of them is not slowed by a window of this size (measured).
 MOST_AHEAD = 20_000
-# An input slower than this is not read ahead in batches: what there is goes to the workers first.
-SLOW_INPUT_SECONDS = 0.001
 
 
 class ResultIterator(Iterator[R], Generic[R]):
@@ -58,13 +56,11 @@ class ResultIterator(Iterator[R], Generic[R]):
     ) -> None:
         """Made by `parallel_imap`."""
         self._source = source
-        self._inputs: Iterator[Any] | None = iter(inputs)
-        self._input_error: BaseException | None = None
+        self._feeder = Feeder(inputs, source)
         self._mode = mode
         self._buffersize = buffersize
         self._ordered: ReorderBuffer[Any] | None = ReorderBuffer() if ordered else None
         self._ready: deque[Any] = deque() if self._ordered is None else self._ordered.ready()
-        self._fed = 0  # items read from the input
         self._arrived = 0  # outcomes that have come
         self._given = 0  # results taken by the consumer
         self._failures: list[TaskFailure] = []
@@ -117,22 +113,22 @@ class ResultIterator(Iterator[R], Generic[R]):
 
     def __repr__(self) -> str:
         state = "over" if self._over else "open"
-        return f"<ResultIterator {state}: {self._given} taken, {self._fed - self._given} ahead>"
+        return f"<ResultIterator {state}: {self._given} taken, {self._feeder.fed - self._given} ahead>"
 
     # ------------------------------------------------------------------ one result
 
     def _next(self) -> R:
         if self._over:
             raise StopIteration
+        wait: float | None = 0.0
         while True:
-            self._absorb(block=False)
+            self._absorb(wait)
             if self._ready:
                 return self._give()
             if self._source.over:
                 self._conclude()
-            self._feed()
-            if not self._ready and not self._source.over:
-                self._absorb(block=True)
+            room = self._room()
+            wait = None if self._feeder.ended or room < 1 else self._feeder.feed(room)
 
     def _give(self) -> R:
         outcome = self._ready.popleft()
@@ -154,8 +150,10 @@ class ResultIterator(Iterator[R], Generic[R]):
 
     def _conclude(self) -> NoReturn:
         """Every outcome has been given."""
-        if self._input_error is not None:
-            raise self._input_error
+        if self._source.error is not None:
+            raise self._source.error
+        if self._feeder.error is not None:
+            raise self._feeder.error
         if self._failures:
             raise_group(self._kept, self._failures)
         raise StopIteration
@@ -164,7 +162,7 @@ class ResultIterator(Iterator[R], Generic[R]):
         if self._over:
             return
         self._over = True
-        self._inputs = None
+        self._feeder.stop()
         self._ready.clear()
         try:
             finish(self._source, hurry=hurry)
@@ -173,10 +171,10 @@ class ResultIterator(Iterator[R], Generic[R]):
 
     # ------------------------------------------------------------------ input and outcomes
 
-    def _absorb(self, *, block: bool) -> None:
-        """Take in what has come; with `block`, wait for something."""
-        while (batch := self._source.next_batch(block=block)) is not None:
-            block = False
+    def _absorb(self, wait: float | None) -> None:
+        """Take in what has come; wait so long for something, None being for ever."""
+        while (batch := self._source.next_batch(wait)) is not None:
+            wait = 0.0
             self._arrived += len(batch.outcomes)
             if self._ordered is None:
                 self._ready.extend(batch.outcomes)
@@ -184,34 +182,8 @@ class ResultIterator(Iterator[R], Generic[R]):
                 self._ordered.put(batch.first, batch.outcomes)
             self._reporter.update(self._arrived, 0)
 
-    def _feed(self) -> None:
-        """Read as much input as the workers want and the consumer allows.
-
-        Stops early once a result is there, so that a slow input does not hold it back.
-        """
-        if self._inputs is None:
-            return
-        batch: list[Any] = []
-        began = time.monotonic()
-        try:
-            for _ in range(self._room()):
-                batch.append(next(self._inputs))
-                if time.monotonic() - began > SLOW_INPUT_SECONDS:
-                    break
-        except StopIteration:
-            self._inputs = None
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # raised in its place, after the earlier items
-            self._inputs, self._input_error = None, error
-        if batch:
-            self._fed += len(batch)
-            self._source.feed(batch)
-        if self._inputs is None:
-            self._source.end_input()
-
     def _room(self) -> int:
         """How many items may be read now."""
-        hungry = self._source.appetite - (self._fed - self._arrived)
+        hungry = self._source.appetite - (self._feeder.fed - self._arrived)
         ahead = self._buffersize or min(MOST_AHEAD, 2 * self._source.appetite)
-        return max(0, min(hungry, ahead - (self._fed - self._given)))
+        return max(0, min(hungry, ahead - (self._feeder.fed - self._given)))

@@ -280,6 +280,11 @@ class Scheduler:
         self._closing = True
         if cancel:
             self._fail_calls("closed")
+            return
+        for book in self.calls.values():
+            if not book.input_ended:  # what was fed is finished; more cannot come, so it fails then
+                book.input_ended = True
+                book.failure = FailCall(book.id, "closed")
 
     # ------------------------------------------------------------------ who does what
 

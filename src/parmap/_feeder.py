@@ -1,0 +1,68 @@
+"""Reads the input of a call: lazily, in the caller's thread, never for long while somebody waits."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from parmap._run import Source
+
+# What there is goes to the workers at the latest after this long, however slow the input is.
+FLUSH_SECONDS = 0.001
+# After reading from a slow input, results are waited for this share of the time that it took: those
+# of quick tasks are not held up by the next read, and the input loses a tenth at the most.
+WAIT_SHARE = 0.1
+
+
+class Feeder:
+    """Moves items from an input to a source.
+
+    As in a loop, an input that raises does not undo the items before it: they finish, and one of
+    them that fails is what the loop would have raised.  So its error is kept until then.
+    """
+
+    __slots__ = ("_inputs", "_source", "error", "fed")
+
+    def __init__(self, inputs: Iterable[Any], source: Source) -> None:
+        self._inputs: Iterator[Any] | None = iter(inputs)
+        self._source = source
+        self.fed = 0
+        self.error: BaseException | None = None
+
+    @property
+    def ended(self) -> bool:
+        """No more items will be read."""
+        return self._inputs is None
+
+    def feed(self, room: int) -> float:
+        """Read at most `room` items; returns how many seconds to wait for results before the next.
+
+        The wait is 0 for an input that is quicker than its messages.
+        """
+        if self._inputs is None or room < 1:
+            return 0.0
+        batch: list[Any] = []
+        began = now = time.monotonic()
+        try:
+            while len(batch) < room and now - began < FLUSH_SECONDS:
+                batch.append(next(self._inputs))
+                now = time.monotonic()
+        except StopIteration:
+            self._inputs = None
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - raised in its place, after the earlier items
+            self._inputs, self.error = None, error
+        if batch:
+            self.fed += len(batch)
+            self._source.feed(batch)
+        if self._inputs is None:
+            self._source.end_input()
+        return (now - began) * WAIT_SHARE if now - began > FLUSH_SECONDS else 0.0
+
+    def stop(self) -> None:
+        """Read no more."""
+        self._inputs = None
