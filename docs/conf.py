@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sphinx.pycode import ModuleAnalyzer
+
 import parmap
 
 project = "parmap"
@@ -29,6 +31,11 @@ autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 # The contract's own words for a default, not what it evaluates to on the machine that builds.
 autodoc_preserve_defaults = True
+# For checkers the maps are six overloads with their options in a TypedDict; a reader wants the one
+# signature of the function itself, which autodoc shows when it knows of no overloads.
+mapping = ModuleAnalyzer.for_module("parmap.mapping")
+mapping.analyze()
+mapping.overloads.clear()
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # "Attributes:" describes; autodoc would list the same names a second time
@@ -45,5 +52,5 @@ copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
 # Blocks of plain `>>>` in docstrings and {doctest} fences run under `sphinx -b doctest`.
-doctest_global_setup = "import parmap; from parmap import *"
+doctest_global_setup = "import parmap; from parmap import *; from parmap.errors import *"
 doctest_global_cleanup = "parmap.shutdown()"

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import parmap
+from parmap import errors
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -72,7 +73,9 @@ MODULES = sorted(info.name for info in pkgutil.walk_packages(parmap.__path__, "p
 
 def test_the_examples_in_docstrings_are_true() -> None:
     # What a reader of the reference has at hand; the same names as in docs/conf.py.
-    public = {"parmap": parmap} | {name: getattr(parmap, name) for name in parmap.__all__}
+    public: dict[str, object] = {"parmap": parmap}
+    for place in (parmap, errors):
+        public |= {name: getattr(place, name) for name in place.__all__}
     failed = {}
     for name in MODULES:
         module = importlib.import_module(name)
@@ -106,6 +109,6 @@ def test_every_public_name_has_its_place_in_the_reference() -> None:
     pages = [
         page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "reference").glob("*.md")
     ]
-    shown = set(re.findall(r"^\.\. auto\w+:: parmap\.(\w+)$", "\n".join(pages), re.MULTILINE))
+    shown = set(re.findall(r"^\.\. auto\w+:: parmap\.(\w+)", "\n".join(pages), re.MULTILINE))
 
     assert set(parmap.__all__) - {"__version__"} <= shown

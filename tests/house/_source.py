@@ -27,16 +27,23 @@ class Module(NamedTuple):
         """The part of the house that it belongs to: the first name below parmap."""
         return unit_of(self.name)
 
-    def imports(self) -> list[str]:
-        """Absolute names of all it imports, anywhere in it, those for type checkers included."""
+    def imports(self, *, at_run_time: bool = False) -> list[str]:
+        """Absolute names of all it imports, anywhere in it; with or without type checkers' only."""
         package = self.name if self.path.name == "__init__.py" else self.name.rpartition(".")[0]
         found: list[str] = []
-        for node in ast.walk(ast.parse(self.text)):
+        tree = ast.parse(self.text)
+        for node in ast.walk(_WithoutTypeChecking().visit(tree) if at_run_time else tree):
             if isinstance(node, ast.Import):
                 found += [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom):
                 found += _names_from(node, package)
         return found
+
+
+class _WithoutTypeChecking(ast.NodeTransformer):
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        guarded = isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        return node.orelse if guarded else self.generic_visit(node)
 
 
 def _names_from(node: ast.ImportFrom, package: str) -> list[str]:
@@ -50,9 +57,14 @@ def _names_from(node: ast.ImportFrom, package: str) -> list[str]:
     return [f"parmap.{alias.name}" for alias in node.names]  # `from parmap import _core`
 
 
+# One part in several files: what `errors` loads only when it is asked for, and what it says.
+PARTS_OF = {"_slow_errors": "errors", "_failures": "errors", "_words": "errors"}
+
+
 def unit_of(name: str) -> str:
     parts = name.split(".")
-    return parts[1] if len(parts) > 1 else "__init__"
+    unit = parts[1] if len(parts) > 1 else "__init__"
+    return PARTS_OF.get(unit, unit)
 
 
 @cache

@@ -27,8 +27,16 @@ ERRORS = {
 }  # fmt: skip
 CONTRACT = MAPPING | PROCESSES | CHANNELS | SHARED_STATE | ERRORS | {"profile"}
 
-# Promised, not built: a name leaves this set in the change that brings it.
-NOT_YET = PROCESSES | CHANNELS | SHARED_STATE | {"Retry", "profile"}
+# Promised, not built: a name leaves this set in the change that brings it. The errors of what is
+# not there yet can be imported from parmap.errors.
+NOT_YET = (
+    PROCESSES
+    | CHANNELS
+    | SHARED_STATE
+    | {"Retry", "current_task", "in_worker", "profile"}
+    | {"TaskTimeoutError", "CallTimeoutError"}
+    | {name for name in ERRORS if "Channel" in name}
+)
 EXISTING = CONTRACT - NOT_YET
 
 
@@ -47,13 +55,14 @@ def test_dir_shows_every_name_before_any_was_used() -> None:
 def test_the_errors_are_also_in_parmap_errors() -> None:
     from parmap import errors
 
-    for name in sorted(ERRORS):
+    assert set(errors.__all__) >= ERRORS
+    for name in sorted(ERRORS & EXISTING):
         assert getattr(errors, name) is getattr(parmap, name)
 
 
 def test_an_unknown_name_is_an_attribute_error_that_names_it() -> None:
     with pytest.raises(AttributeError, match="parallel_mop"):
-        parmap.parallel_mop  # type: ignore[attr-defined]  # noqa: B018
+        parmap.parallel_mop  # noqa: B018
 
 
 def test_every_public_object_says_what_it_is() -> None:

@@ -69,7 +69,6 @@ with Pool(2, start_method="spawn", initializer=print, initargs=("ready",)) as po
     assert_type(parallel_map(length, words, pool=pool), list[int])
 
 parmap.shutdown()
-assert_type(parmap.in_worker(), bool)
 
 
 def look(results: list[int | TaskFailure]) -> int:
