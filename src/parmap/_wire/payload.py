@@ -19,11 +19,11 @@ from itertools import chain
 
 from parmap._memory.transit import FdSink, FdSource, exporting, importing
 from parmap._wire.pickling import PROTOCOL, Buffers, FastPickler, dump_by_value, names_main
-from parmap._wire.scopes import loading_into
+from parmap._wire.scopes import Loading
 
 TYPE_CHECKING = False  # see pickling
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
     from parmap._wire.frames import Buffer
@@ -74,8 +74,7 @@ def pack_values(values: Sequence[object], codec: Codec, what: Callable[[int], st
     if is_plain(values):
         return pack_block(values)
     builder = PayloadBuilder(codec)
-    for index, value in enumerate(values):
-        builder.add_value(value, what, index)
+    builder.add_values(values, what)
     return builder.build()
 
 
@@ -121,12 +120,23 @@ class PayloadBuilder:
         """The size so far, for whoever must not let a payload grow too large."""
         return self._file.tell() + sum(memoryview(view).nbytes for view in self._buffers.views)
 
+    def add_values(self, values: Iterable[object], what: Callable[[int], str]) -> None:
+        """Add results or arguments; ``what(i)`` names the i-th of these, should it fail."""
+        with exporting(self._sink):
+            for index, value in enumerate(values):
+                self._add(value, what, index)
+
     def add_value(self, value: object, what: Callable[[int], str], index: int) -> None:
         """Add a result or an argument; ``what(index)`` names it, should it fail."""
+        with exporting(self._sink):
+            self._add(value, what, index)
+
+    def _add(self, value: object, what: Callable[[int], str], index: int) -> None:
         start, nbuffers = self._file.tell(), len(self._buffers.views)
         try:
-            with exporting(self._sink):
-                self._dump(value, start, nbuffers)
+            if not self._dump_fast(value, start):
+                self._take_back(start, nbuffers)
+                self._file.write(dump_by_value(value, self._buffers, self._codec.scope))
         except BaseException as error:
             self._take_back(start, nbuffers)
             if isinstance(error, KeyboardInterrupt):
@@ -162,11 +172,6 @@ class PayloadBuilder:
     def close(self) -> None:
         """Give up what was collected, if it will not be built."""
         self._sink.close()
-
-    def _dump(self, value: object, start: int, nbuffers: int) -> None:
-        if not self._dump_fast(value, start):
-            self._take_back(start, nbuffers)
-            self._file.write(dump_by_value(value, self._buffers, self._codec.scope))
 
     def _dump_fast(self, value: object, start: int) -> bool:
         """Return False if it must go by value, or needs things that only cloudpickle may take."""
@@ -204,21 +209,23 @@ class PayloadBuilder:
         del self._buffers.views[nbuffers:]
 
     def _note(self, kind: int, start: int, nbuffers: int) -> None:
-        length = self._file.tell() - start
-        self._table.extend((kind, length, len(self._buffers.views) - nbuffers))
+        add = self._table.append
+        add(kind)
+        add(self._file.tell() - start)
+        add(len(self._buffers.views) - nbuffers)
 
 
 class _Arrived:
     """What the items of one payload have in common. Ends with the last of them."""
 
-    __slots__ = ("bodies", "buffers", "codec", "pickles", "source")
+    __slots__ = ("bodies", "buffers", "loading", "pickles", "source")
 
     def __init__(self, segments: Sequence[Buffer], fds: Sequence[int], codec: Codec) -> None:
         self.pickles = memoryview(segments[1])
         self.buffers = segments[2:]
-        self.codec = codec
         self.source = FdSource(fds) if fds else None
         self.bodies: dict[bytes, Callable[[], object]] = {}
+        self.loading = Loading(codec.scope, self.bodies)
 
     def __del__(self) -> None:
         if self.source is not None:
@@ -229,6 +236,13 @@ class _Arrived:
         class_id = bytes(pickles[start : start + CLASS_ID_BYTES])
         body = pickles[start + CLASS_ID_BYTES : end]
         self.bodies[class_id] = lambda: loads(body)
+
+
+def _load_error(data: memoryview, *, buffers: Sequence[Buffer]) -> BaseException:
+    from parmap._wire.exceptions import decode_exception
+
+    assert not buffers
+    return decode_exception(bytes(data), loads)
 
 
 class Item:
@@ -255,13 +269,12 @@ class Item:
         Once only: the buffers that came become the object's own.
         """
         arrived = self._arrived
-        with importing(arrived.source), loading_into(arrived.codec.scope, arrived.bodies):
-            pickled = arrived.pickles[self._start : self._end]
-            if self.kind == VALUE:
-                return loads(pickled, buffers=self._buffers)
-            from parmap._wire.exceptions import decode_exception
-
-            return decode_exception(bytes(pickled), loads)
+        pickled = arrived.pickles[self._start : self._end]
+        load = loads if self.kind == VALUE else _load_error
+        if arrived.source is None:
+            return arrived.loading.run(load, pickled, self._buffers)
+        with importing(arrived.source):
+            return arrived.loading.run(load, pickled, self._buffers)
 
     def __repr__(self) -> str:
         return f"<Item {'value' if self.kind == VALUE else 'error'} {self.nbytes} bytes>"
@@ -285,7 +298,7 @@ def unpack(
         if kind == CLASS:
             arrived.add_body(start, end)
         else:
-            items.append(Item(kind, arrived, start, end, buffers[first:last]))
+            items.append(Item(kind, arrived, start, end, buffers[first:last] if nbuffers else ()))
         start, first = end, last
     return items
 

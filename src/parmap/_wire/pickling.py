@@ -14,7 +14,7 @@ from types import FunctionType, MethodType, TracebackType
 
 from parmap._memory.transit import FdSink, FdSource, current_sink, exporting, importing
 from parmap._wire.importable import goes_by_reference
-from parmap._wire.scopes import Inheritance, Scope, id_of, known_class, loading_into
+from parmap._wire.scopes import Inheritance, Loading, Scope, id_of, known_class
 
 # Not typing's constant: importing typing costs every worker 4 ms. Checkers know the name.
 TYPE_CHECKING = False
@@ -30,6 +30,7 @@ PROTOCOL = 5
 # Smaller buffers are copied into the pickle: a copy costs less than a segment of their own.
 OUT_OF_BAND_FROM = 64 * 1024
 
+_PLAIN_REDUCE = object.__reduce__
 _LruCache = type(functools.lru_cache(len))
 
 
@@ -105,29 +106,36 @@ class FastPickler(Pickler):
         super().__init__(file, PROTOCOL, buffer_callback=buffers)
         self._scope = scope
         self._classes = classes
-        self.met_objects = False
+        self._verdicts: dict[int, tuple[type, Any]] = {}
+        self.met_objects = False  # whose own reduce may have given the name of a global
 
     def reducer_override(self, obj: Any) -> Any:
         """Decide for all but plain values; `pickle` calls it, so every instruction counts."""
         kind = type(obj)
+        if issubclass(kind, type):
+            # Asked again for each item, since the memo is cleared: a pickler's life is short enough
+            # to remember the answer.
+            known = self._verdicts.get(id(obj))
+            if known is None:
+                known = self._verdicts[id(obj)] = obj, self._reduce_class(obj)
+            return known[1]
         if kind is FunctionType or kind is _LruCache:
             if not goes_by_reference(obj):
                 raise NeedsByValueError
-        elif issubclass(kind, type):
-            if obj.__module__ != "builtins" and not goes_by_reference(obj):
-                return self._class(obj)
         elif kind is MethodType:
             if not is_attribute(obj):
                 raise NeedsByValueError
-        elif kind is TracebackType:
-            return reduce_traceback(obj)
-        elif issubclass(kind, BaseException):
-            return reduce_exception(obj, self._scope)
-        else:
+        elif kind.__reduce__ is not _PLAIN_REDUCE:  # type: ignore[comparison-overlap]
+            if kind is TracebackType:
+                return reduce_traceback(obj)
+            if issubclass(kind, BaseException):
+                return reduce_exception(obj, self._scope)
             self.met_objects = True
         return NotImplemented
 
-    def _class(self, cls: type) -> Any:
+    def _reduce_class(self, cls: type) -> Any:
+        if cls.__module__ == "builtins" or goes_by_reference(cls):
+            return NotImplemented
         class_id = self._scope.knows(cls) if self._scope.joins else None
         if class_id is None:
             if self._classes is None:
@@ -267,15 +275,14 @@ class Codec:
         source = FdSource(encoded.fds)
         encoded.fds = []
         try:
-            with importing(source), loading_into(self.scope, {}):
-                return loads(encoded.data, buffers=encoded.buffers)
+            with importing(source):
+                return Loading(self.scope, {}).run(loads, encoded.data, encoded.buffers)
         finally:
             source.close_unclaimed()
 
     def loads_inline(self, data: Buffer) -> Any:
         """Unpickle what `dumps_inline` gave, into the present scope."""
-        with loading_into(self.scope, {}):
-            return loads(data)
+        return Loading(self.scope, {}).run(loads, data)
 
     def refusal(self, obj: object, what: str, error: BaseException) -> SerializationError:
         """Return the error that names the part of `obj` which cannot be pickled."""

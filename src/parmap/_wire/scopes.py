@@ -17,8 +17,7 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 
 TYPE_CHECKING = False  # see pickling
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from types import TracebackType
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
 
@@ -140,14 +139,29 @@ class Scope:
 
 
 class Loading:
-    """What one unpickling refers to: its scope, its globals, and the classes that came along."""
+    """What unpicklings refer to: their scope, their globals, and the classes that came along."""
 
     __slots__ = ("bodies", "globals", "scope")
 
     def __init__(self, scope: Scope, bodies: Mapping[bytes, Callable[[], Any]]) -> None:
+        """`bodies` gives, by id, the loaders of classes that came along."""
         self.scope = scope
         self.bodies = bodies
         self.globals: dict[object, dict[str, Any]] = scope.globals if scope.joins else {}
+
+    def run(self, load: Callable[..., Any], data: Any, buffers: Sequence[Any] = ()) -> Any:
+        """Return ``load(data, buffers=buffers)``, which belongs to this loading. Nests."""
+        before = _current.loading
+        _current.loading = self
+        try:
+            return load(data, buffers=buffers)
+        except BaseException:
+            self.scope.abandon_pending()
+            raise
+        finally:
+            _current.loading = before
+            if self.globals and not self.scope.joins:
+                self.globals = {}  # the next item shall not see what this one has brought
 
 
 class _Current(_local):
@@ -155,32 +169,6 @@ class _Current(_local):
 
 
 _current = _Current()
-
-
-class loading_into:  # noqa: N801 - reads as a verb in `with`
-    """``with loading_into(scope, bodies)``: what this thread unpickles belongs to `scope`.
-
-    `bodies` gives, by id, the loaders of classes that came along. Nests.
-    """
-
-    __slots__ = ("_before", "_loading")
-
-    def __init__(self, scope: Scope, bodies: Mapping[bytes, Callable[[], Any]]) -> None:
-        self._loading = Loading(scope, bodies)
-
-    def __enter__(self) -> None:
-        self._before = _current.loading
-        _current.loading = self._loading
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        _current.loading = self._before
-        if kind is not None:
-            self._loading.scope.abandon_pending()
 
 
 def _now() -> Loading:
