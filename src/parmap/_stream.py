@@ -113,7 +113,9 @@ class ResultIterator(Iterator[R], Generic[R]):
 
     def __repr__(self) -> str:
         state = "over" if self._over else "open"
-        return f"<ResultIterator {state}: {self._given} taken, {self._feeder.fed - self._given} ahead>"
+        return (
+            f"<ResultIterator {state}: {self._given} taken, {self._feeder.fed - self._given} ahead>"
+        )
 
     # ------------------------------------------------------------------ one result
 

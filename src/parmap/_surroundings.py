@@ -40,14 +40,14 @@ def capture() -> Surroundings:
         cwd = os.getcwd()
     except OSError:
         cwd = None  # the folder was deleted; workers stay where they are
-    return Surroundings(
-        cwd=cwd,
-        path=list(sys.path),
-        environ=dict(os.environ),
-        levels=_log_levels(),
-        filters=list(warnings.filters),
-        reloads=_reloads.count(),
-    )
+    return {
+        "cwd": cwd,
+        "path": list(sys.path),
+        "environ": dict(os.environ),
+        "levels": _log_levels(),
+        "filters": list(warnings.filters),
+        "reloads": _reloads.count(),
+    }
 
 
 def _log_levels() -> dict[str, int]:

@@ -11,8 +11,9 @@ nobody. So the count is the kernel's, and no kill can falsify it.
 Beside it each block has a state byte, so that free ones are found without asking the kernel about
 all. It is only a hint: what it calls free is claimed from the kernel before it is used; what it
 calls used may have been left by somebody who was killed, or who left without saying so, and is
-found by the sweep that comes before the arena grows by more than `_SLACK` blocks or doubles. That
-bounds what is lost: at most as many dead blocks as live ones, or `_SLACK`.
+found by the sweep that comes before the arena grows, when it has twice the blocks that lived at the
+last sweep and `_SLACK` more. So with blocks of one size an arena never has more than twice the
+blocks that were in use at once, and `_SLACK`, whoever is killed.
 
 **Killed while allocating.** A block exists once the one store to the count of blocks has happened;
 what was prepared before it is simply prepared again by the next, who gets the arena's lock from
@@ -88,9 +89,8 @@ class Arena:
         self._settle()
         with self._lock:
             number = self._reuse(size_class)
-            if number is None and self._words[_COUNT] >= max(self._words[_SWEEP_AT], _SLACK):
-                self._sweep()
-                number = self._reuse(size_class)
+            if number is None:
+                number = self._sweep_if_due(size_class)
             if number is None:
                 number = self._append(size_class)
         return Block(self, number)
@@ -136,18 +136,21 @@ class Arena:
         self._words[_COUNT] = number + 1  # from this store on it exists
         return number
 
-    def _sweep(self) -> None:
-        """Find the blocks of those who were killed."""
+    def _sweep_if_due(self, size_class: int) -> int | None:
+        """Find the blocks of those who were killed, and claim one of that size if there is one."""
         file, buf, count = self._file, self.segment.buf, self._words[_COUNT]
-        if file is None:
-            return
+        if file is None or count < max(self._words[_SWEEP_AT], _SLACK):
+            return None
         live = 0
         for number in range(count):
             if file.in_use(number):
                 live += 1
             else:
                 buf[_STATES + number] = _FREE | self._size_class(number)
-        self._words[_SWEEP_AT] = count + max(_SLACK, live)
+        number = self._reuse(size_class)
+        # If it was in vain (what was found has other sizes) the next few blocks go without.
+        self._words[_SWEEP_AT] = (count if number is None else 2 * live) + _SLACK
+        return number
 
     def _size_class(self, number: int) -> int:
         return words(self.segment, _TABLE + number * WORD)[0] & 0xFF

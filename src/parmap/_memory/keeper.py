@@ -128,6 +128,10 @@ class Keeper:
         ends = (self._in.fileno(), self._out.fileno())
         return _arrive, (export_fd(ends[0], "keeper"), export_fd(ends[1], "keeper"))
 
+    def __del__(self) -> None:
+        if hasattr(self, "_out"):
+            self.close()
+
     def __repr__(self) -> str:
         return f"<Keeper {self._in.fileno()}>"
 

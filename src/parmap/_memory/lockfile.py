@@ -24,10 +24,10 @@ import struct
 import sys
 from _thread import RLock
 from _weakref import ref
-from typing import TYPE_CHECKING
 
 from parmap._memory.host import close_quietly, locks_open_files, reopen
 
+TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
@@ -144,6 +144,7 @@ class LockFile:
         _files.pop(id(self), None)
         fd = getattr(self, "fd", -1)
         if fd >= 0:
+            self.fd = -1  # what is collected together with this may still call
             self._close(fd)
 
     def _pair(self, byte: int) -> tuple[bytes, bytes]:

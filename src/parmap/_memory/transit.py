@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import sys
 from _thread import _local
-from typing import TYPE_CHECKING
 
 from parmap._memory.host import close_quietly, duplicate, is_same_file, lift
 
+TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType

@@ -26,6 +26,7 @@ _BUILTIN = frozenset(
     for found in vars(builtins).values()
     if isinstance(found, type) and issubclass(found, BaseException)
 )
+_COMMON = frozenset(map(id, (BaseException, BaseExceptionGroup, object)))
 _PICKLE_HOOKS = ("__reduce__", "__reduce_ex__", "__getstate__", "__setstate__")
 _POINTER = 8
 
@@ -129,7 +130,7 @@ def _fields_of(cls: type[BaseException]) -> dict[str, tuple[Getter, Setter]]:
     for part_of in cls.__mro__:
         # args and the links between exceptions are everybody's; a group's message and exceptions
         # are set when it is made.
-        if part_of in (BaseException, BaseExceptionGroup, object):
+        if id(part_of) in _COMMON:
             continue
         for name, part in vars(part_of).items():
             is_field = type(part) is MemberDescriptorType or (
@@ -142,7 +143,8 @@ def _fields_of(cls: type[BaseException]) -> dict[str, tuple[Getter, Setter]]:
 
 def _has_hooks(cls: type[BaseException]) -> bool:
     copyreg = sys.modules.get("copyreg")
-    if copyreg is not None and cls in copyreg.dispatch_table:
+    # Compared by identity: a metaclass may define == and hash() in any way.
+    if copyreg is not None and any(known is cls for known in copyreg.dispatch_table.copy()):
         return True
     for hook in _PICKLE_HOOKS:
         definer = next((base for base in cls.__mro__ if hook in vars(base)), object)

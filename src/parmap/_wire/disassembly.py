@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 # An AttributeError refers to the object that lacked the attribute, for "Did you mean"; a bigger
 # one is not worth sending.
 _MAX_EXTRA = 65536
+_MAX_SPARE_TEXT = 10_000
 
 
 class _Unsendable(Exception):  # noqa: N818 - says what the value is
@@ -97,6 +98,8 @@ class Disassembly:
             text = text_of(exc)
             place, whole = self.identity(exc, anatomy, losses)
             self.is_spare = whole is not None
+            if place is not None:
+                text = text[:_MAX_SPARE_TEXT]  # only for the case that the class is not found
             if place is None:
                 formatted = _formatted(exc, skip_frames)
         attributes = attributes_of(exc)
@@ -205,6 +208,8 @@ class Disassembly:
         """Return what stands for a value; raises _Unsendable."""
         cls = type(value)
         if id(cls) in ATOMS:
+            if is_extra and (cls is str or cls is bytes) and len(value) > _MAX_EXTRA:
+                raise _Unsendable("too big")
             return value
         if issubclass(cls, BaseException):
             return (EXCEPTION, self.number(value))
@@ -236,10 +241,10 @@ class Disassembly:
         known = self.places.get(id(failure))
         if known is not None:
             return known
+        others: list[int] = []
         number = self.number(failure.error)
-        place = self.table(failure, ())
-        others = [self.failure(other) for other in failure.others]
-        self.values[place] = (FAILURE, failure.index, number, failure.attempts, others)
+        place = self.table(failure, (FAILURE, failure.index, number, failure.attempts, others))
+        others += [self.failure(other) for other in failure.others]
         return place
 
     def sequence(self, value: list[object] | tuple[object, ...]) -> int:
@@ -253,16 +258,19 @@ class Disassembly:
             return known
         if not any(issubclass(type(part), (BaseException, TaskFailure)) for part in value):
             return self.pickled(value)
-        place = self.table(value, ())
-        entries = [self.element(part) for part in value]
-        self.values[place] = (LIST if type(value) is list else TUPLE, entries)
+        entries: list[Entry] = []
+        place = self.table(value, (LIST if type(value) is list else TUPLE, entries))
+        entries += [self.element(part) for part in value]
         return place
 
     def element(self, value: object) -> Entry:
         """Return the entry of a list's element; containers in containers go as a whole."""
-        if type(value) is list or type(value) is tuple:
-            return (VALUE, self.pickled(value))
-        return self.entry(value)
+        try:
+            if type(value) is list or type(value) is tuple:
+                return (VALUE, self.pickled(value))
+            return self.entry(value)
+        except _Unsendable as reason:
+            return f"<lost: {reason}>"
 
 
 def _plain_name(cls: type) -> str:

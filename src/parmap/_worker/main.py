@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import pickle
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
 
 from parmap import _nesting
 from parmap._memory.fdpass import Link
@@ -25,8 +24,10 @@ from parmap._worker.hygiene import Terminated
 from parmap._worker.surroundings import Taken
 from parmap._worker.tasks import ChunkRun
 
+TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any, NoReturn
 
 
 def main(link: int, lifeline: int, control: int) -> NoReturn:

@@ -10,21 +10,21 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from typing import TYPE_CHECKING, Any, TypedDict
 
+TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:
     from types import ModuleType
+    from typing import Any, TypedDict
 
+    class Surroundings(TypedDict):
+        """What travels.  `None` where the caller could not tell (its folder was deleted)."""
 
-class Surroundings(TypedDict):
-    """What travels.  `None` where the caller could not tell (its folder was deleted)."""
-
-    cwd: str | None
-    path: list[str]
-    environ: dict[str, str]
-    levels: dict[str, int]  # of loggers whose level is not the default one; "" is the root's
-    filters: list[Any] | None
-    reloads: dict[str, int]  # module -> how often the caller has been seen to reload it
+        cwd: str | None
+        path: list[str]
+        environ: dict[str, str]
+        levels: dict[str, int]  # of loggers whose level is not the default one; "" is the root's
+        filters: list[Any] | None
+        reloads: dict[str, int]  # module -> how often the caller has been seen to reload it
 
 
 # Modules of Python itself and of installed packages do not change under a program.
