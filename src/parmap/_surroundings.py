@@ -9,11 +9,13 @@ import warnings
 from typing import TYPE_CHECKING
 
 from parmap._wire.pickling import Codec, Encoded
-from parmap._worker.surroundings import Surroundings, changeable_file
+from parmap._worker.surroundings import changeable_file
 from parmap.errors import SerializationError
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
+
+    from parmap._worker.surroundings import Surroundings
 
 _last: tuple[Surroundings, Encoded] | None = None
 

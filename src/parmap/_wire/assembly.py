@@ -95,11 +95,11 @@ class Assembly:
         try:
             cls = self.class_at(place)
             anatomy = anatomy_of(cls)
-            if anatomy.is_known and not group:
+            if not anatomy.is_known:
+                raise TypeError("only itself can make instances")
+            if group is None:
                 return anatomy.base.__new__(cls)
-            if anatomy.is_known and group:
-                return anatomy.base.__new__(cls, group[0], [*map(self.exception, group[1])])
-            losses.append("its class (an extension's, of which only itself can make instances)")
+            return anatomy.base.__new__(cls, group[0], [*map(self.exception, group[1])])
         except BaseException as error:  # whatever unpickling a class may run
             if place is not None:
                 losses.append(f"its class ({reason_of(error)})")

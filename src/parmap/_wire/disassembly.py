@@ -55,9 +55,6 @@ class Disassembly:
         self.places: dict[int, int] = {}
         # What was met stays alive until the end, or its id could be given to another object.
         self.alive: list[object] = []
-        # Whether the present exception also goes as its own hooks pickle it. Then its parts are
-        # only for the case that this fails to unpickle, and not worth sending twice if big.
-        self.is_spare = False
 
     def run(self, exc: BaseException, skip_frames: int) -> tuple[list[Record], list[Value]]:
         """Return the records, the exception's own first, and the table of values."""
@@ -91,28 +88,31 @@ class Disassembly:
     def full_record(self, exc: BaseException, skip_frames: int) -> Record:
         anatomy = anatomy_of(type(exc))
         losses: list[str] = []
+        attributes = attributes_of(exc)
+        args = self.arguments(get_args(exc), losses)
+        kept = self.attributes(attributes, losses) if attributes else []
+        fields = self.fields(exc, anatomy, losses) if anatomy.fields else []
+        notes = self.notes(attributes.get("__notes__"), losses) if attributes else None
         place: tuple[str, str] | int | None = anatomy.place
         text = formatted = whole = None
-        self.is_spare = False
         if place is None:
+            whole = self.whole(exc, anatomy, losses)
+            place = self.class_place(exc, anatomy, whole, losses)
             text = text_of(exc)
-            place, whole = self.identity(exc, anatomy, losses)
-            self.is_spare = whole is not None
-            if place is not None:
-                text = text[:_MAX_SPARE_TEXT]  # only for the case that the class is not found
             if place is None:
                 formatted = _formatted(exc, skip_frames)
-        attributes = attributes_of(exc)
+            else:
+                text = text[:_MAX_SPARE_TEXT]  # only for the case that the class is not found
         return (
             place,
             anatomy.name,
             text,
             formatted,
             whole,
-            self.arguments(get_args(exc), losses),
-            self.attributes(attributes, losses) if attributes else [],
-            self.fields(exc, anatomy, losses) if anatomy.fields else [],
-            self.notes(attributes.get("__notes__"), losses) if attributes else None,
+            args,
+            kept,
+            fields,
+            notes,
             flatten_traceback(get_traceback(exc), skip_frames),
             self.number_if_any(get_cause(exc)),
             self.number_if_any(get_context(exc)),
@@ -125,24 +125,31 @@ class Disassembly:
         message: str = str.__str__(get_message(exc))  # strips a subclass
         return (message, [self.number(part) for part in get_exceptions(exc)])
 
-    def identity(
-        self, exc: BaseException, anatomy: Anatomy, losses: list[str]
-    ) -> tuple[int | None, int | None]:
-        """Return where the class is in the table, and the whole exception as it pickles itself."""
-        whole = None
-        # A group's own hooks would send its parts without their tracebacks.
-        if not anatomy.is_known or (anatomy.has_hooks and not anatomy.is_group):
-            try:
-                whole = self.pickled(exc)
-            except _Unsendable as reason:
-                if not anatomy.is_known:
-                    losses.append(f"its class ({reason})")
-                    return None, None
+    def whole(self, exc: BaseException, anatomy: Anatomy, losses: list[str]) -> int | None:
+        """Return where the exception is in the table as its own hooks pickle it, if that helps.
+
+        Part by part it arrives exactly as it was raised, so that comes first. Its hooks are asked
+        where a part would be lost, for they may know how to make it anew; not for a group, whose
+        parts would lose their tracebacks.
+        """
+        if anatomy.is_known and not (losses and anatomy.has_hooks and not anatomy.is_group):
+            return None
         try:
-            return self.pickled(type(exc)), whole
+            return self.pickled(exc)
+        except _Unsendable:
+            return None
+
+    def class_place(
+        self, exc: BaseException, anatomy: Anatomy, whole: int | None, losses: list[str]
+    ) -> int | None:
+        if whole is None and not anatomy.is_known:
+            losses.append("its class (an extension's, of which only itself can make instances)")
+            return None
+        try:
+            return self.pickled(type(exc))
         except _Unsendable as reason:
             losses.append(f"its class ({reason})")
-            return None, None
+            return None
 
     def arguments(self, args: tuple[object, ...], losses: list[str]) -> tuple[Entry, ...]:
         for value in args:
@@ -233,7 +240,7 @@ class Disassembly:
             data = self.dumps(value)
         except BaseException as error:  # see the module's docstring
             raise _Unsendable(reason_of(error)) from None
-        if (is_extra or self.is_spare) and len(data) > _MAX_EXTRA:
+        if is_extra and len(data) > _MAX_EXTRA:
             raise _Unsendable("too big")
         return self.table(value, (PICKLED, data))
 
