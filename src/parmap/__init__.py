@@ -6,13 +6,13 @@
 
 The house, floor by floor; imports lead down only::
 
-    mapping   observe   testing        one call; what is seen of it; what helps testing
-    pool                               workers with a lifetime: an Executor
-    _driver                            the one loop: wait, events, core, commands, launcher
-    _launch                            processes: started, watched, ended
-    _worker                            the worker's side
-    _wire   options                    bytes and objects; what is checked at the door
-    _memory   _core   errors           the system's memory and descriptors; the decisions; errors
+    mapping  observe  testing    one call; what is seen of it; what helps testing
+    pool                         workers with a lifetime: an Executor
+    _driver                      the one loop: wait, events, core, commands, launcher
+    _calls  _launch              a call as its caller lives it; processes: started, watched, ended
+    _worker                      the worker's side
+    _wire  options               bytes and objects; what is checked at the door
+    _memory  _core  errors       the system's memory and descriptors; the decisions; errors
 
 Everything public is imported here, when it is first used (PEP 562), so that `import parmap` is light.
 """
@@ -27,7 +27,7 @@ TYPE_CHECKING = False  # as checkers know it; importing typing would cost every 
 if TYPE_CHECKING:
     from typing import Any
 
-    from parmap._stream import ResultIterator as ResultIterator
+    from parmap._calls.stream import ResultIterator as ResultIterator
     from parmap.errors import InternalError as InternalError
     from parmap.errors import ParmapError as ParmapError
     from parmap.errors import PoolClosedError as PoolClosedError
@@ -49,7 +49,7 @@ _HOMES = {
     "parallel_map": "parmap.mapping",
     "parallel_starmap": "parmap.mapping",
     "parallel_imap": "parmap.mapping",
-    "ResultIterator": "parmap._stream",
+    "ResultIterator": "parmap._calls.stream",
     "Pool": "parmap.pool",
     "shutdown": "parmap.pool",
     "Progress": "parmap.observe.progress",

@@ -24,11 +24,11 @@ from collections import deque
 from queue import Empty
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
-from parmap._call import Ended, Lost, RemoteCall, Report
+from parmap._calls.remote import Ended, Lost, RemoteCall, Report
+from parmap._calls.verdicts import closed, error_of
 from parmap._core import commands as cmd
 from parmap._core import events as ev
 from parmap._core.scheduler import Scheduler
-from parmap._engine_errors import closed, error_of
 from parmap._launch.crew import Crew
 from parmap._launch.peer import Peer
 from parmap._wire import frames as fr

@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
 
 from parmap import options
+from parmap._calls.gather import gather
+from parmap._calls.inline import InlineSource
+from parmap._calls.stream import ResultIterator
 from parmap._core.events import OnFailure
-from parmap._gather import gather
-from parmap._inline import InlineSource
-from parmap._stream import ResultIterator
+from parmap.observe.progress import ProgressReporter
 from parmap.pool import Pool, open_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from parmap._run import Source
+    from parmap._calls.run import Source
     from parmap.errors import TaskFailure
     from parmap.observe.progress import Progress
 
@@ -148,7 +149,7 @@ def parallel_map(
         fn, star=star, max_workers=max_workers, chunksize=chunksize, pool=pool,
         on_failure=OnFailure.STOP if mode == "raise" else OnFailure.CONTINUE,
     )  # fmt: skip
-    return gather(source, inputs, mode, shown)
+    return gather(source, inputs, mode, ProgressReporter(shown, options.length_of(inputs)))
 
 
 # fmt: off
@@ -200,7 +201,8 @@ def parallel_starmap(
         fn, star=True, max_workers=max_workers, chunksize=chunksize, pool=pool,
         on_failure=OnFailure.STOP if mode == "raise" else OnFailure.CONTINUE,
     )  # fmt: skip
-    return gather(source, argument_tuples, mode, shown)
+    reporter = ProgressReporter(shown, options.length_of(argument_tuples))
+    return gather(source, argument_tuples, mode, reporter)
 
 
 # fmt: off
@@ -293,8 +295,9 @@ def parallel_imap(
         fn, star=star, max_workers=max_workers, chunksize=chunksize, pool=pool,
         on_failure=on_failure,
     )  # fmt: skip
+    reporter = ProgressReporter(shown, options.length_of(inputs))
     return ResultIterator(
-        source, inputs, ordered=bool(ordered), mode=mode, buffersize=limit, progress=shown
+        source, inputs, ordered=bool(ordered), mode=mode, buffersize=limit, reporter=reporter
     )
 
 

@@ -11,13 +11,14 @@ import weakref
 from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
-from parmap import _driver, _surroundings, options
-from parmap._call import RemoteCall
+from parmap import _driver, options
+from parmap._calls import surroundings
+from parmap._calls.remote import RemoteCall
+from parmap._calls.run import RemoteSource
+from parmap._calls.submit import submit
 from parmap._driver import Driver
 from parmap._launch import launcher_for
-from parmap._run import RemoteSource
-from parmap._setup import Setup
-from parmap._submit import submit
+from parmap._launch.setup import Setup
 from parmap._wire.pickling import Codec
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ def open_call(
         cap=cap,
         chunksize=chunksize,
         on_failure=on_failure,
-        surroundings=_surroundings.encoded(),
+        surroundings=surroundings.encoded(),
         codec=codec,
     )
     driver.open(call)

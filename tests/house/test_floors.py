@@ -12,11 +12,11 @@ from house._source import Module, modules, unit_of
 FLOORS = (
     ("_memory", "_core", "errors", "_version"),
     ("shared", "_wire", "options", "_nesting"),
-    ("channel", "checkpoint", "_worker", "_setup", "_surroundings"),
-    ("_launch", "foreign", "_engine_errors"),
-    ("_driver", "_call", "_feeder", "_outcomes", "_run", "_submit", "workers"),
+    ("channel", "checkpoint", "_worker"),
+    ("_launch", "foreign", "_calls"),
+    ("_driver", "workers"),
     ("pool",),
-    ("mapping", "_gather", "_stream", "_inline", "observe", "integrations", "testing"),
+    ("mapping", "observe", "integrations", "testing"),
     ("__init__", "__main__"),
 )
 FLOOR_OF = {unit: number for number, floor in enumerate(FLOORS) for unit in floor}

@@ -6,7 +6,6 @@ import os
 import select
 import selectors
 import signal
-from collections.abc import Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 

@@ -30,7 +30,6 @@ import sys
 from _thread import RLock, allocate_lock
 from _weakref import ref
 from collections import deque
-from typing import TYPE_CHECKING
 
 from parmap._memory.flock import RobustLock
 from parmap._memory.host import close_quietly, duplicate, locks_open_files, reopen
@@ -39,6 +38,7 @@ from parmap._memory.segment import Segment
 from parmap._memory.transit import export_fd, import_fd
 from parmap._memory.words import WORD, words
 
+TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -147,10 +147,10 @@ class Arena:
                 live += 1
             else:
                 buf[_STATES + number] = _FREE | self._size_class(number)
-        number = self._reuse(size_class)
+        found = self._reuse(size_class)
         # If it was in vain (what was found has other sizes) the next few blocks go without.
-        self._words[_SWEEP_AT] = (count if number is None else 2 * live) + _SLACK
-        return number
+        self._words[_SWEEP_AT] = (count if found is None else 2 * live) + _SLACK
+        return found
 
     def _size_class(self, number: int) -> int:
         return words(self.segment, _TABLE + number * WORD)[0] & 0xFF

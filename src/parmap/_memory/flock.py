@@ -17,13 +17,13 @@ from __future__ import annotations
 import os
 import time
 from _thread import RLock, get_ident
-from typing import TYPE_CHECKING
 
 from parmap._memory.host import locks_open_files
 from parmap._memory.lockfile import lock_file_of
 from parmap._memory.segment import Segment
 from parmap._memory.words import WORD, words
 
+TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType

@@ -13,7 +13,6 @@ many, never one too few; entries that nobody asks for are dropped when later one
 from __future__ import annotations
 
 import _socket
-from typing import TYPE_CHECKING
 
 from parmap._memory.fdpass import (
     ANCILLARY,
@@ -34,6 +33,7 @@ from parmap._memory.host import (
 )
 from parmap._memory.transit import export_fd, import_fd
 
+TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 

@@ -39,7 +39,8 @@ class Anatomy:
         name: its qualified name with the module.
         place: module and qualified name if the class is found by them in every process: those of
             the standard library and of parmap itself; else None.
-        fields: the reader and the writer of each C field and slot.
+        fields: of each C field and slot: its reader, its writer, and whether None is what an
+            empty instance has.
         has_hooks: it defines how it wants to be pickled.
         is_known: it adds no memory of its own to the builtin class; an instance of another class
             must not be made without its constructor, which may have set what its methods rely on.
@@ -125,19 +126,20 @@ def _builtin_base(cls: type[BaseException]) -> tuple[type[BaseException], bool]:
     return base, is_known
 
 
-def _fields_of(cls: type[BaseException]) -> dict[str, tuple[Getter, Setter]]:
+def _fields_of(cls: type[BaseException]) -> dict[str, tuple[Getter, Setter, bool]]:
     fields = {}
     for part_of in cls.__mro__:
         # args and the links between exceptions are everybody's; a group's message and exceptions
         # are set when it is made.
         if id(part_of) in _COMMON:
             continue
+        is_builtin = id(part_of) in _BUILTIN
         for name, part in vars(part_of).items():
             is_field = type(part) is MemberDescriptorType or (
-                type(part) is GetSetDescriptorType and id(part_of) in _BUILTIN
+                type(part) is GetSetDescriptorType and is_builtin
             )
             if is_field and name not in ("__weakref__", "__dict__"):
-                fields[f"{part_of.__name__}.{name}"] = (part.__get__, part.__set__)
+                fields[f"{part_of.__name__}.{name}"] = (part.__get__, part.__set__, is_builtin)
     return fields
 
 

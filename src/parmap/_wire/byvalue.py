@@ -22,7 +22,7 @@ from types import (
 )
 from typing import TYPE_CHECKING, Any
 
-from cloudpickle import cloudpickle as cp
+import cloudpickle.cloudpickle
 
 from parmap._wire import rebuild
 from parmap._wire.importable import MAINS, goes_by_reference, is_importable, is_named
@@ -35,6 +35,9 @@ from parmap._wire.scopes import (
     id_of,
     known_class,
 )
+
+# cloudpickle has no public names for the parts, and no types.
+cp: Any = cloudpickle.cloudpickle
 
 if TYPE_CHECKING:
     from collections.abc import Callable

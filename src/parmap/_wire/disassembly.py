@@ -181,10 +181,10 @@ class Disassembly:
         self, exc: BaseException, anatomy: Anatomy, losses: list[str]
     ) -> list[tuple[str, Entry]]:
         entries = []
-        for name, (get, _) in anatomy.fields.items():
+        for name, (get, _, starts_as_none) in anatomy.fields.items():
             try:
                 value = get(exc)
-                if value is not None:  # which is what an empty instance has
+                if value is not None or not starts_as_none:
                     is_extra = name == "AttributeError.obj"
                     entries.append((name, self.entry(value, is_extra=is_extra)))
             except AttributeError:

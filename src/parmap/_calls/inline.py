@@ -8,8 +8,8 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from parmap._calls.outcomes import Batch, Reader
 from parmap._core.events import OnFailure
-from parmap._outcomes import Batch, Reader
 from parmap._wire.pickling import Codec
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from parmap._run import Source
+    from parmap._calls.run import Source
 
 # What there is goes to the workers at the latest after this long, however slow the input is.
 FLUSH_SECONDS = 0.001

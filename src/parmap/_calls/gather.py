@@ -4,35 +4,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from parmap._feeder import Feeder
-from parmap._outcomes import Batch, Failed
-from parmap._run import Source, finish, raise_group, raise_lowest, unwrap
-from parmap.observe.progress import ProgressReporter
-from parmap.options import OnError, length_of
+from parmap._calls.feeder import Feeder
+from parmap._calls.outcomes import Batch, Failed
+from parmap._calls.run import Reporter, Source, finish, raise_group, raise_lowest, unwrap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable
 
     from parmap.errors import TaskFailure
+    from parmap.options import OnError
 
 _MISSING = object()
 
 
 def gather(
-    source: Source,
-    inputs: Iterable[Any],
-    mode: OnError,
-    progress: bool | str | Callable[..., object],
+    source: Source, inputs: Iterable[Any], mode: OnError, reporter: Reporter
 ) -> list[Any]:
     """Feed all inputs, collect all outcomes, and end as `mode` says.
 
     However it ends, nothing of the call runs afterwards.
     """
     hurry = False
+    collected = _Collected(reporter)
     try:
-        reporter = ProgressReporter(progress, length_of(inputs))
         try:
-            collected = _Collected(reporter)
             input_error = collected.run(source, inputs)
         finally:
             reporter.close()
@@ -53,7 +48,7 @@ def gather(
 class _Collected:
     """Results in the order of their items, and the failures among them."""
 
-    def __init__(self, reporter: ProgressReporter) -> None:
+    def __init__(self, reporter: Reporter) -> None:
         self.results: list[Any] = []
         self.failures: list[TaskFailure] = []
         self._done = 0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from parmap._call import Ended, Lost, RemoteCall, Report
+from parmap._calls.outcomes import Batch, Failed, Reader
+from parmap._calls.remote import Lost, RemoteCall, Report
 from parmap._core.events import OnFailure
-from parmap._outcomes import Batch, Failed, Reader
 from parmap._words import short_repr
 from parmap.errors import RemoteError, TaskErrorGroup, TaskFailure, attach_failure, failure_of
 
@@ -29,6 +29,13 @@ class Source(Protocol):
     def cancel(self, *, hurry: bool = False) -> None: ...
     @property
     def over(self) -> bool: ...
+
+
+class Reporter(Protocol):
+    """Whoever is told how far the call is."""
+
+    def update(self, done: int, failed: int) -> None: ...
+    def close(self) -> None: ...
 
 
 class RemoteSource:

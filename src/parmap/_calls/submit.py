@@ -5,10 +5,10 @@ from __future__ import annotations
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from parmap import _surroundings
-from parmap._call import Ended, Lost, RemoteCall, Report
+from parmap._calls import surroundings
+from parmap._calls.outcomes import Failed, Reader
+from parmap._calls.remote import Ended, Engine, Lost, RemoteCall, Report
 from parmap._core.events import OnFailure
-from parmap._outcomes import Failed, Reader
 from parmap._wire.pickling import Codec
 from parmap._worker.bound import Bound
 from parmap.errors import PoolClosedError
@@ -16,17 +16,16 @@ from parmap.errors import PoolClosedError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from parmap._driver import Driver
-
+    
 
 def submit(
-    driver: Driver, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    engine: Engine, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Future[Any]:
-    """Send ``fn(*args, **kwargs)`` to a worker of this driver."""
+    """Send ``fn(*args, **kwargs)`` to a worker of this engine."""
     codec = Codec("to worker")
     future: PoolFuture = PoolFuture()
-    call = SubmittedCall(future, driver, codec, fn, args, kwargs)
-    driver.open(call)
+    call = SubmittedCall(future, engine, codec, fn, args, kwargs)
+    engine.open(call)
     call.feed_all([()])
     return future
 
@@ -50,20 +49,20 @@ class SubmittedCall(RemoteCall):
     def __init__(
         self,
         future: PoolFuture,
-        driver: Driver,
+        engine: Engine,
         codec: Codec,
         fn: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> None:
         super().__init__(
-            driver,
+            engine,
             codec.dumps(Bound(fn, args, kwargs), "call"),
             star=True,
             cap=1,
             chunksize=1,
             on_failure=OnFailure.CONTINUE,
-            surroundings=_surroundings.encoded(),
+            surroundings=surroundings.encoded(),
             codec=codec,
         )
         self._future = future

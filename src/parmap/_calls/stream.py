@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
+from parmap._calls.feeder import Feeder
+from parmap._calls.outcomes import Failed
+from parmap._calls.run import Reporter, Source, finish, raise_group, unwrap
 from parmap._core.ordering import ReorderBuffer
-from parmap._feeder import Feeder
-from parmap._outcomes import Failed
-from parmap._run import Source, finish, raise_group, unwrap
 from parmap.errors import SerializationError
-from parmap.observe.progress import ProgressReporter
-from parmap.options import length_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -52,7 +50,7 @@ class ResultIterator(Iterator[R], Generic[R]):
         ordered: bool,
         mode: OnError,
         buffersize: int | None,
-        progress: bool | str | Callable[..., object],
+        reporter: Reporter,
     ) -> None:
         """Made by `parallel_imap`."""
         self._source = source
@@ -67,7 +65,7 @@ class ResultIterator(Iterator[R], Generic[R]):
         self._kept: list[Any] = []  # for the group's `results`
         self._over = False
         self._lock = threading.RLock()
-        self._reporter = ProgressReporter(progress, length_of(inputs))
+        self._reporter = reporter
 
     def __iter__(self) -> Self:
         return self

@@ -17,7 +17,7 @@ from parmap.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from parmap._call import Lost, Report
+    from parmap._calls.remote import Lost, Report
     from parmap._wire.pickling import Codec
 
 

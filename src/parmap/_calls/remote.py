@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from parmap._core import events as ev
 from parmap._memory.host import close_quietly
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from parmap._core.commands import Assign
-    from parmap._driver import Driver
+    from parmap._core.events import Event
     from parmap._wire.pickling import Codec, Encoded
+
+T = TypeVar("T")
 
 _ids = itertools.count(1)
 
@@ -71,12 +73,20 @@ class Ended:
         self.error = error
 
 
+class Engine(Protocol):
+    """What a call needs of the driver that serves it."""
+
+    def open(self, call: RemoteCall) -> None: ...
+    def post(self, event: Event) -> None: ...
+    def wait_for(self, mailbox: SimpleQueue[T], timeout: float | None) -> T | None: ...
+
+
 class RemoteCall:
     """One call.  The caller's side may be used by one thread at a time."""
 
     def __init__(
         self,
-        driver: Driver,
+        engine: Engine,
         function: Encoded,
         *,
         star: bool,
@@ -99,7 +109,7 @@ class RemoteCall:
         )  # how many unfinished items keep the workers busy; the driver's word
         self.mailbox: SimpleQueue[Report | Lost | Ended] = SimpleQueue()
         self.ended = False
-        self._driver = driver
+        self._engine = engine
         self._whole: Sequence[object] | None = None
         self._items: dict[int, object] = {}
         self._fed = 0
@@ -112,7 +122,7 @@ class RemoteCall:
         """Give all items at once.  The caller does not change the sequence afterwards."""
         self._whole = items
         if items:
-            self._driver.post(ev.ItemsAdded(self.id, len(items)))
+            self._engine.post(ev.ItemsAdded(self.id, len(items)))
         self.end_input()
 
     def feed(self, items: Sequence[object]) -> None:
@@ -120,25 +130,25 @@ class RemoteCall:
         self._items.update(zip(itertools.count(self._fed), items, strict=False))
         self._fed += len(items)
         if items:
-            self._driver.post(ev.ItemsAdded(self.id, len(items)))
+            self._engine.post(ev.ItemsAdded(self.id, len(items)))
 
     def end_input(self) -> None:
         """No more items will come."""
-        self._driver.post(ev.InputEnded(self.id))
+        self._engine.post(ev.InputEnded(self.id))
 
     def take(self, timeout: float | None = None) -> Report | Lost | Ended | None:
         """The next news of the call; None if there is none within `timeout` seconds.
 
         After `Ended` nothing comes any more.
         """
-        news = self._driver.wait_for(self.mailbox, timeout)
+        news = self._engine.wait_for(self.mailbox, timeout)
         if isinstance(news, Ended):
             self.ended = True
         return news
 
     def cancel(self, *, hurry: bool = False) -> None:
         """Give the call up: what has not started is dropped, what runs is ended; `Ended` follows."""
-        self._driver.post(ev.CallCancelled(self.id, hurry))
+        self._engine.post(ev.CallCancelled(self.id, hurry))
 
     def item(self, index: int) -> object:
         """The item, for as long as it is not released."""
