@@ -132,7 +132,7 @@ def test_the_lazily_defined_errors_have_running_examples():
 def test_a_worker_that_imports_the_errors_does_not_pay_for_concurrent_futures():
     heavy = ["concurrent.futures", "logging", "queue", "dataclasses", "inspect", "typing", "enum"]
     code = f"""
-import sys; before = set(sys.modules)
+import sys, parmap; before = set(sys.modules)
 import parmap.errors
 new = set(sys.modules) - before
 print(*[name for name in {heavy!r} if name in new])
