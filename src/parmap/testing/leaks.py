@@ -15,6 +15,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
+from parmap._launch import lifeline
 from parmap.pool import shutdown as end_shared_pool
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def nothing_left_behind(
     Raises:
         AssertionError: Something is left; the message has one line for each thing.
     """
+    _open_what_stays_open()
     before = _Snapshot.take()
     yield
     if shutdown:
@@ -54,6 +56,12 @@ def nothing_left_behind(
     left = _wait_until_clean(before, time.monotonic() + timeout)
     if left:
         raise AssertionError("\n".join(["left behind:", *(f"  {line}" for line in left)]))
+
+
+def _open_what_stays_open() -> None:
+    """Have the one pipe that parmap keeps for the life of the process: the first worker makes it."""
+    if os.name == "posix":
+        os.close(lifeline.for_worker())
 
 
 def _wait_until_clean(before: _Snapshot, deadline: float) -> list[str]:
