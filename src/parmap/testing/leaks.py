@@ -59,7 +59,7 @@ def nothing_left_behind(
 
 
 def _open_what_stays_open() -> None:
-    """Have the one pipe that parmap keeps for the life of the process: the first worker makes it."""
+    """Have the one pipe that the first worker makes, and that stays for the life of the process."""
     if os.name == "posix":
         os.close(lifeline.for_worker())
 
