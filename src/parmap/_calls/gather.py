@@ -57,7 +57,7 @@ class _Collected:
     def run(self, source: Source, inputs: Iterable[Any]) -> BaseException | None:
         """Until the call is over.  Returns the error of the input, if that ended it early."""
         input_error = None
-        if isinstance(inputs, list | tuple | range):
+        if type(inputs) in (list, tuple, range):
             # A copy: the caller's callbacks may change the list while we go by its indexes.
             source.feed_all(inputs[:])
         else:
@@ -86,10 +86,9 @@ class _Collected:
 
     def _place(self, batch: Batch) -> None:
         outcomes, results = batch.outcomes, self.results
-        for place, outcome in enumerate(outcomes):
-            if type(outcome) is Failed:
-                self.failures.append(outcome.failure)
-                outcomes[place] = unwrap(outcome)
+        if batch.failed:
+            self.failures += [each.failure for each in outcomes if type(each) is Failed]
+            outcomes = [unwrap(each) for each in outcomes]
         end = batch.first + len(outcomes)
         if len(results) < end:
             results.extend([_MISSING] * (end - len(results)))

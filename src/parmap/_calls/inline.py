@@ -60,7 +60,7 @@ class InlineSource:
             if error.__traceback__ is not None:  # without our own frame
                 error.__traceback__ = error.__traceback__.tb_next
             worker = threading.current_thread().name
-            return Batch(index, [self._reader.failed(error, index, worker, os.getpid())])
+            return Batch(index, [self._reader.failed(error, index, worker, os.getpid())], 1)
         return Batch(index, [value])
 
     @property

@@ -33,11 +33,12 @@ class Failed:
 class Batch:
     """The outcomes of the items from `first` on: values, and `Failed` in the place of failures."""
 
-    __slots__ = ("first", "outcomes")
+    __slots__ = ("failed", "first", "outcomes")
 
-    def __init__(self, first: int, outcomes: list[Any]) -> None:
+    def __init__(self, first: int, outcomes: list[Any], failed: int = 0) -> None:
         self.first = first
         self.outcomes = outcomes
+        self.failed = failed  # how many of them are failures
 
 
 class Reader:
@@ -57,7 +58,8 @@ class Reader:
         outcomes = [
             self._load(item, report.first + place, report) for place, item in enumerate(values)
         ]
-        return Batch(report.first, outcomes)
+        failed = sum(type(outcome) is Failed for outcome in outcomes)
+        return Batch(report.first, outcomes, failed)
 
     def lost(self, lost: Lost) -> Batch:
         """The batch of one for an item whose worker died."""
@@ -67,9 +69,8 @@ class Reader:
             signal=signal_name(lost.exitcode),
             attempts=lost.attempts,
         )
-        return Batch(
-            lost.index, [self.failed(error, lost.index, lost.worker, lost.pid, lost.attempts)]
-        )
+        outcome = self.failed(error, lost.index, lost.worker, lost.pid, lost.attempts)
+        return Batch(lost.index, [outcome], 1)
 
     def failed(
         self, error: BaseException, index: int, worker: str, pid: int, attempts: int = 1

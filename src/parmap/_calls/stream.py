@@ -60,6 +60,7 @@ class ResultIterator(Iterator[R], Generic[R]):
         self._ordered: ReorderBuffer[Any] | None = ReorderBuffer() if ordered else None
         self._ready: deque[Any] = deque() if self._ordered is None else self._ordered.ready()
         self._arrived = 0  # outcomes that have come
+        self._failed = 0  # failures among them
         self._given = 0  # results taken by the consumer
         self._failures: list[TaskFailure] = []
         self._kept: list[Any] = []  # for the group's `results`
@@ -180,7 +181,8 @@ class ResultIterator(Iterator[R], Generic[R]):
                 self._ready.extend(batch.outcomes)
             else:
                 self._ordered.put(batch.first, batch.outcomes)
-            self._reporter.update(self._arrived, 0)
+            self._failed += batch.failed
+            self._reporter.update(self._arrived, self._failed)
 
     def _room(self) -> int:
         """How many items may be read now."""

@@ -138,6 +138,9 @@ def _fields_of(cls: type[BaseException]) -> dict[str, tuple[Getter, Setter, bool
             is_field = type(part) is MemberDescriptorType or (
                 type(part) is GetSetDescriptorType and is_builtin
             )
+            # Asking an OSError for characters_written raises; only BlockingIOErrors have it.
+            if name == "characters_written" and not issubclass(cls, BlockingIOError):
+                continue
             if is_field and name not in ("__weakref__", "__dict__"):
                 fields[f"{part_of.__name__}.{name}"] = (part.__get__, part.__set__, is_builtin)
     return fields

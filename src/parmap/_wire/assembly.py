@@ -56,8 +56,12 @@ class Assembly:
         self.standing_in: set[int] = set()
 
     def run(self) -> BaseException:
+        for number, record in enumerate(self.records):
+            if record[13] is None:
+                self.made[number] = self.make(number, record, None)
         for number in range(len(self.records)):
-            self.make_with_parts(number)
+            if self.made[number] is None:
+                self.make_group(number)
         if self.values:
             self.load_values()
         for number, record in enumerate(self.records):
@@ -69,8 +73,8 @@ class Assembly:
         assert made is not None, "every record makes one"
         return made
 
-    def make_with_parts(self, number: int) -> None:
-        """Make an exception; a group's parts, and theirs, before it. Groups cannot be circular."""
+    def make_group(self, number: int) -> None:
+        """Make a group, and before it the groups in it. They cannot contain each other."""
         waiting = [number]
         while waiting:
             number = waiting[-1]

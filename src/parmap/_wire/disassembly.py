@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from parmap._failures import FAILURE_KEY, TaskFailure, attributes_of
-from parmap._wire.anatomy import anatomy_of, full_name
+from parmap._wire.anatomy import anatomy_of
 from parmap._wire.records import (
     ATOMS,
     EXCEPTION,
@@ -29,10 +29,12 @@ from parmap._words import short_repr
 # Not typing's constant: importing typing costs every worker 4 ms. Checkers know the name.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from parmap._wire.anatomy import Anatomy
     from parmap._wire.records import Dumps, Entry, Group, Record, Value
+    from parmap._wire.tracebacks import FrameRecord
 
 # An AttributeError refers to the object that lacked the attribute, for "Did you mean"; a bigger
 # one is not worth sending.
@@ -66,27 +68,29 @@ class Disassembly:
         return records, self.values
 
     def record(self, exc: BaseException, skip_frames: int) -> Record:
+        frames = flatten_traceback(get_traceback(exc), skip_frames)
         try:
-            return self.full_record(exc, skip_frames)
-        except BaseException as error:  # a metaclass that raises, a TaskFailure that is not one
-            frames = flatten_traceback(get_traceback(exc), skip_frames)
-            formatted = _formatted(exc, skip_frames)
-            name = _plain_name(type(exc))
-            return plain_record(name, text_of(exc), formatted, frames, reason_of(error))
+            anatomy = anatomy_of(type(exc))
+        except BaseException as error:  # a metaclass that raises
+            lost = f"its class ({reason_of(error)})"
+            return plain_record(
+                "an exception", text_of(exc), _formatted(exc, skip_frames), frames, lost
+            )
+        try:
+            return self.full_record(exc, anatomy, frames, skip_frames)
+        except Exception as error:  # such as a TaskFailure that was never initialised
+            lost = f"its parts ({reason_of(error)})"
+            return plain_record(
+                anatomy.name, text_of(exc), _formatted(exc, skip_frames), frames, lost
+            )
 
-    def number_if_any(self, exc: BaseException | None) -> int | None:
-        return None if exc is None else self.number(exc)
-
-    def number(self, exc: BaseException) -> int:
-        """Return the number of an exception's record, which may still have to be written."""
-        known = self.numbers.get(id(exc))
-        if known is None:
-            known = self.numbers[id(exc)] = len(self.seen)
-            self.seen.append(exc)
-        return known
-
-    def full_record(self, exc: BaseException, skip_frames: int) -> Record:
-        anatomy = anatomy_of(type(exc))
+    def full_record(
+        self,
+        exc: BaseException,
+        anatomy: Anatomy,
+        frames: Sequence[FrameRecord],
+        skip_frames: int,
+    ) -> Record:
         losses: list[str] = []
         attributes = attributes_of(exc)
         args = self.arguments(get_args(exc), losses)
@@ -113,7 +117,7 @@ class Disassembly:
             kept,
             fields,
             notes,
-            flatten_traceback(get_traceback(exc), skip_frames),
+            frames,
             self.number_if_any(get_cause(exc)),
             self.number_if_any(get_context(exc)),
             get_suppress(exc),
@@ -278,14 +282,6 @@ class Disassembly:
             return self.entry(value)
         except _Unsendable as reason:
             return f"<lost: {reason}>"
-
-
-def _plain_name(cls: type) -> str:
-    """Return the name of a class of which nothing can be trusted."""
-    try:
-        return full_name(cls)
-    except BaseException:
-        return "an exception"
 
 
 def _formatted(exc: BaseException, skip_frames: int) -> str:
