@@ -23,9 +23,7 @@ def frame_lists(draw):
             count=draw(numbers),
             flags=draw(st.integers(0, 255)),
             extra=draw(numbers),
-            segments=[
-                bytes([n % 256]) * draw(sizes) for n in range(draw(st.integers(0, 4)))
-            ],
+            segments=[bytes([n % 256]) * draw(sizes) for n in range(draw(st.integers(0, 4)))],
             fds=draw(st.lists(st.integers(0, 1000), max_size=3)),
         )
         for _ in range(draw(st.integers(1, 6)))

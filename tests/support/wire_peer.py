@@ -1,7 +1,7 @@
 """A worker for tests of the codec: a fresh interpreter that loads, runs and answers. No engine.
 
-The caller's side is `Peer`; this file run as a script is the worker's side. Bytes go through pipes, as
-plain pickles of plain bytes.
+The caller's side is `Peer`; this file run as a script is the worker's side. Bytes go through pipes,
+as plain pickles of plain bytes.
 """
 
 from __future__ import annotations

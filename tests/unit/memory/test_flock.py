@@ -249,24 +249,30 @@ def test_interrupted_at_every_moment_it_is_never_half_held(lock, in_child):
     class Interrupt(Exception):
         pass
 
+    armed = [False]
+
     def interrupt(*_):
-        raise Interrupt
+        if armed[0]:  # one that comes late strikes nobody
+            armed[0] = False
+            raise Interrupt
 
     before = signal.signal(signal.SIGALRM, interrupt)
     hits = 0
     for number in range(400):
         try:
+            armed[0] = True
             signal.setitimer(signal.ITIMER_REAL, 1e-6 + number % 40 * 1e-6)
             lock.acquire()
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            armed[0] = False
         except Interrupt:
             hits += 1
-        signal.setitimer(signal.ITIMER_REAL, 0)
         if lock.held:
             lock.release()
         assert lock.acquire(timeout=0)
         lock.release()
+    signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)
+    assert hits
     assert in_child(lambda: lock.acquire(timeout=30)) == 0
 
 

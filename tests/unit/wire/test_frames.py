@@ -57,9 +57,7 @@ def test_every_field_travels():
 
 @pytest.mark.parametrize("most", [1, 7, HEADER.size, 1000])
 def test_the_stream_may_be_cut_anywhere(most):
-    sent = [
-        Frame(RESULTS, call=n, segments=[bytes([n]) * n, b"x" * 100 * n]) for n in range(30)
-    ]
+    sent = [Frame(RESULTS, call=n, segments=[bytes([n]) * n, b"x" * 100 * n]) for n in range(30)]
 
     arrived = feed(FrameReader(), as_stream(*sent), most)
 
@@ -80,7 +78,7 @@ def test_small_segments_share_one_buffer():
 
 
 def test_a_view_of_items_larger_than_a_byte_counts_in_bytes():
-    view = memoryview(bytes(80_000)).cast("d")
+    view = memoryview(bytes(80_000)).cast("q")
 
     (arrived,) = feed(FrameReader(), as_stream(Frame(CHUNK, segments=[view])))
 
@@ -133,7 +131,7 @@ def test_missing_descriptors_are_our_bug():
 
 
 def test_closing_closes_unclaimed_descriptors_once():
-    closed = []
+    closed: list[int] = []
     reader = FrameReader(closed.append)
     feed(reader, as_stream(Frame(CHUNK, fds=[5]))[:-1], fds=[5, 6])
 

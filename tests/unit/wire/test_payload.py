@@ -1,4 +1,4 @@
-"""Payloads: each item stands alone, plain values share one pickle, failures hurt only themselves."""
+"""Payloads: items stand alone, plain values share one pickle, failures hurt only themselves."""
 
 import gc
 import os
