@@ -53,7 +53,9 @@ class PopenLauncher:
     def _popen(self, fds: list[int]) -> subprocess.Popen[bytes]:
         code = _MAIN.format(home=_HOME, fds=tuple(fds))
         # -P: a file of the current folder must not shadow a module of the standard library.
-        flags = [*subprocess._args_from_interpreter_flags(), "-P"]  # type: ignore[attr-defined]  # multiprocessing uses it too
+        flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # multiprocessing uses it too
+        if "-P" not in flags:
+            flags.append("-P")
         return subprocess.Popen(
             [sys.executable, *flags, "-c", code], stdin=subprocess.DEVNULL, pass_fds=fds
         )

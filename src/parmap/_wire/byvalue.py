@@ -8,6 +8,7 @@ globals, identity of classes. Importing this module imports cloudpickle: only on
 from __future__ import annotations
 
 import copyreg
+import dataclasses
 import functools
 import io
 import pickle
@@ -30,10 +31,12 @@ from parmap._wire.pickling import PROTOCOL, is_attribute, reduce_exception, redu
 from parmap._wire.scopes import (
     adopt_class,
     adopt_globals,
+    adopt_named,
     fill_class,
     fill_function,
     id_of,
     known_class,
+    named,
 )
 
 # cloudpickle has no public names for the parts, and no types.
@@ -88,7 +91,7 @@ class ByValueReducers:
         if issubclass(kind, functools.cached_property):
             return _reduce_cached_property(obj)
         if _has_reduce(kind) and kind not in self.dispatch_table:
-            return _reduce_named(obj)
+            return self._reduce_named(obj)
         return NotImplemented
 
     def _reduce_class(self, cls: type) -> Any:
@@ -110,6 +113,22 @@ class ByValueReducers:
         else:
             make, args = rebuild.make_class, _class_arguments(cls, args, attributes)
         return adopt_class, (class_id, make, args), state, None, None, fill_class
+
+    def _reduce_named(self, obj: Any) -> Any:
+        """Look twice at what may reduce to the name of a global: a worker has other globals."""
+        reduced = obj.__reduce_ex__(PROTOCOL)
+        if type(reduced) is not str:
+            return reduced
+        module = getattr(obj, "__module__", None) or pickle.whichmodule(obj, reduced)  # type: ignore[attr-defined]
+        if module not in MAINS or is_named(obj, module, reduced):
+            return NotImplemented
+        if self.scope.joins and self.scope.named.get((module, reduced)) is obj:
+            return named, (module, reduced)  # it came from there
+        remake = _TYPING.get(type(obj).__qualname__) if type(obj).__module__ == "typing" else None
+        if remake is not None:
+            return type(obj), remake(obj)
+        state = getattr(obj, "__dict__", None)
+        return adopt_named, (module, reduced, type(obj)), state
 
     def _reduce_function(self, function: Any) -> Any:
         if goes_by_reference(function):
@@ -192,7 +211,7 @@ def _reduce_cell(cell: CellType) -> Any:
     except ValueError:
         return CellType, ()  # empty
     # Made first and filled later: what is in it may refer to it.
-    return CellType, (), contents, None, None, rebuild.fill_cell
+    return CellType, (), (contents,), None, None, rebuild.fill_cell  # a state of None is not set
 
 
 def _reduce_module(module: ModuleType) -> Any:
@@ -239,19 +258,6 @@ def _has_reduce(kind: Any) -> bool:
     return kind.__reduce__ is not object.__reduce__
 
 
-def _reduce_named(obj: Any) -> Any:
-    """Look twice at what may reduce to the name of a global: that of ``__main__`` travels badly."""
-    reduced = obj.__reduce_ex__(PROTOCOL)
-    if type(reduced) is not str:
-        return reduced
-    module = getattr(obj, "__module__", None) or pickle.whichmodule(obj, reduced)  # type: ignore[attr-defined]
-    if module not in MAINS or is_named(obj, module, reduced):
-        return NotImplemented
-    raise pickle.PicklingError(
-        f"it pickles as the name {module}.{reduced}, under which a worker cannot find it"
-    )
-
-
 def _reduce_file(file: io.TextIOWrapper) -> Any:
     # cloudpickle would read the file and send its text.
     for name in ("stdout", "stderr"):
@@ -260,12 +266,23 @@ def _reduce_file(file: io.TextIOWrapper) -> Any:
     raise TypeError(f"cannot pickle {type(file).__name__!r} object (an open file)")
 
 
+def _reduce_missing(_: object) -> Any:
+    return getattr, (dataclasses, "MISSING")  # compared by `is`
+
+
 def _reduce_memoryview(view: memoryview) -> Any:
     if not view.c_contiguous:
         return rebuild.make_memoryview, (view.tobytes(), view.format, view.shape)
     return rebuild.make_memoryview, (pickle.PickleBuffer(view), view.format, view.shape)
 
 
+# What typing's objects are made of; TypeVar is cloudpickle's.
+_TYPING: dict[str, Callable[[Any], tuple[Any, ...]]] = {
+    "ParamSpec": lambda obj: (obj.__name__,),
+    "TypeVarTuple": lambda obj: (obj.__name__,),
+    "NewType": lambda obj: (obj.__name__, obj.__supertype__),
+    "TypeAliasType": lambda obj: (obj.__name__, obj.__value__),
+}
 _MODULE_NAMES = ("__package__", "__name__", "__path__", "__file__")
 _NOT_OF_A_MODULE = frozenset({"__builtins__", "__loader__", "__spec__", "__cached__"})
 _NOT_OF_A_MEMBER = frozenset({"_value_", "_name_", "_sort_order_", "__objclass__"})
@@ -279,6 +296,7 @@ _REDUCERS: dict[type, Callable[[Any], Any]] = {
     functools.singledispatchmethod: _reduce_single_dispatch_method,
     io.TextIOWrapper: _reduce_file,
     memoryview: _reduce_memoryview,
+    type(dataclasses.MISSING): _reduce_missing,
 }
 _CLOUDPICKLE: dict[type, Callable[[Any], Any]] = {
     kind: reduce for kind, reduce in cp.Pickler._dispatch_table.items() if kind not in _REDUCERS

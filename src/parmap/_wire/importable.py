@@ -94,9 +94,13 @@ def _is_found(module: ModuleType, name: str, origin: str | None) -> bool:
         return found.origin == origin or (
             found.origin is None and getattr(module, "__file__", None) is None  # namespace package
         )
-    # A package's own finder (six) comes back with the package; else only finders that site
+    # A package's own finder (six has one) comes back with the package; else only finders that site
     # installs at every start (editable installs) exist in a worker too.
-    return bool(parent_name) or _is_found_from_the_start(name, origin)
+    loader = getattr(module, "__loader__", None)
+    home = getattr(type(loader), "__module__", "").partition(".")[0]
+    if parent_name and home == name.partition(".")[0]:
+        return True
+    return _is_found_from_the_start(name, origin)
 
 
 def _is_found_from_the_start(name: str, origin: str | None) -> bool:

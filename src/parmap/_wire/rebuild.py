@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def fill_cell(cell: CellType, contents: object) -> None:
-    cell.cell_contents = contents
+def fill_cell(cell: CellType, state: tuple[object]) -> None:
+    (cell.cell_contents,) = state
 
 
 def fill_module(module: ModuleType, names: dict[str, Any]) -> None:

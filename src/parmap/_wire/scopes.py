@@ -11,6 +11,7 @@ so that what an item writes to a class or to a global never reaches it.
 from __future__ import annotations
 
 import os
+import sys
 from _thread import _local
 from _weakref import ref
 from types import BuiltinFunctionType, FunctionType, ModuleType
@@ -95,7 +96,7 @@ class Scope:
 
     __slots__ = (
         "_namespaces", "arrived", "bodies", "classes", "filled", "globals", "inherited", "joins",
-        "pending",
+        "named", "pending",
     )  # fmt: skip
 
     def __init__(self, *, joins: bool, inherited: Inheritance | None = None) -> None:
@@ -104,6 +105,7 @@ class Scope:
         self.pending: dict[int, bytes] = {}  # classes that are still without their attributes
         self.globals: dict[object, dict[str, Any]] = {}  # by the sender's token
         self.arrived: dict[object, dict[str, Any]] = {}  # what came for those globals
+        self.named: dict[tuple[str, str], Any] = {}  # objects that pickle as the name of a global
         self.filled: dict[bytes, dict[str, Any]] = {}  # what came for those classes
         self.inherited = inherited or Inheritance()
         self.bodies: dict[bytes, bytes | Exception] = {}  # pickles of classes, or why there is none
@@ -196,6 +198,23 @@ def _find(scope: Scope, class_id: bytes) -> type | None:
         reference = _classes.get(class_id)
         cls = None if reference is None else reference()
     return cls
+
+
+def named(module: str, name: str) -> Any:
+    """Unpickle what pickles as the name of a global, in the process that has the global."""
+    found: Any = sys.modules[module]
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def adopt_named(module: str, name: str, kind: type) -> Any:
+    """Unpickle a copy of what has that name in the sender: one per call, for it is compared by `is`."""
+    scope = _now().scope
+    key = module, name
+    if key not in scope.named:
+        scope.named[key] = object.__new__(kind)
+    return scope.named[key]
 
 
 def adopt_class(class_id: bytes, make: Callable[..., type], args: tuple[Any, ...]) -> type:
