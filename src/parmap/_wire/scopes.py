@@ -209,7 +209,7 @@ def named(module: str, name: str) -> Any:
 
 
 def adopt_named(module: str, name: str, kind: type) -> Any:
-    """Unpickle a copy of what has that name in the sender: one per call, for it is compared by `is`."""
+    """Unpickle a copy of what has that name there: one per call, for it is compared by `is`."""
     scope = _now().scope
     key = module, name
     if key not in scope.named:

@@ -1,0 +1,298 @@
+"""The codec: fast where it can, by value where it must, and light where it needs neither."""
+
+import functools
+import os
+import subprocess
+import sys
+import threading
+import types
+
+import numpy as np
+import pytest
+
+from parmap._memory.transit import export_fd, import_fd
+from parmap._wire.pickling import OUT_OF_BAND_FROM, Codec, Encoded
+from parmap.errors import SerializationError
+
+
+@pytest.fixture
+def parent():
+    return Codec("to worker")
+
+
+@pytest.fixture
+def worker():
+    return Codec("to caller")
+
+
+def received(encoded):
+    return Encoded.from_segments([bytearray(s) for s in encoded.segments], encoded.fds)
+
+
+def test_a_round_trip(parent, worker):
+    value: dict = {"a": [1, (2.5, None)], "b": np.arange(3)}
+
+    back = worker.loads(received(parent.dumps(value)))
+
+    assert back["a"] == value["a"]
+    assert np.array_equal(back["b"], value["b"])
+
+
+def test_large_buffers_stay_where_they_are(parent):
+    array = np.zeros(OUT_OF_BAND_FROM)
+
+    encoded = parent.dumps(array)
+
+    (view,) = encoded.buffers
+    assert np.shares_memory(np.frombuffer(view), array)
+    assert len(encoded.data) < 1000
+    assert encoded.nbytes > array.nbytes
+
+
+def test_small_buffers_go_in_the_pickle(parent):
+    assert parent.dumps(np.zeros(10)).buffers == []
+
+
+def test_arrays_arrive_writable_and_read_only_ones_stay_so(parent, worker):
+    fixed = np.zeros(OUT_OF_BAND_FROM)
+    fixed.flags.writeable = False
+
+    array, still = worker.loads(received(parent.dumps((np.zeros(OUT_OF_BAND_FROM), fixed))))
+
+    array[0] = 1
+    assert not still.flags.writeable
+
+
+def test_fortran_order_and_strides(parent, worker):
+    fortran = np.asfortranarray(np.arange(40_000.0).reshape(200, 200))
+    strided = np.arange(100_000)[::2]
+
+    back = worker.loads(received(parent.dumps((fortran, strided))))
+
+    assert np.array_equal(back[0], fortran)
+    assert back[0].flags.f_contiguous
+    assert np.array_equal(back[1], strided)
+
+
+def test_functions_of_importable_modules_go_by_name(parent):
+    assert len(parent.dumps(os.path.join).data) < 60
+
+
+def test_a_lambda_goes_by_value(parent, worker):
+    number = 5
+
+    assert worker.loads(received(parent.dumps(lambda x: x + number)))(1) == 6
+
+
+def test_globals_of_a_function_are_anew_at_each_loads(parent, worker):
+    namespace: dict = {}
+    exec("n = 0\ndef count():\n    global n\n    n += 1\n    return n", namespace)
+    encoded = parent.dumps(namespace["count"])
+
+    first = worker.loads(received(encoded))
+    assert [first(), first()] == [1, 2]
+    assert worker.loads(received(encoded))() == 1
+    assert namespace["n"] == 0
+
+
+def test_calls_at_the_same_time_share_nothing(parent, worker):
+    namespace: dict = {}
+    exec("n = 0\ndef count():\n    global n\n    n += 1\n    return n", namespace)
+    encoded = parent.dumps(namespace["count"])
+    one, other = worker.for_call(), worker.for_call()
+
+    f, g = one.loads(received(encoded)), other.loads(received(encoded))
+
+    assert [f(), f(), g()] == [1, 2, 1]
+
+
+INITIALIZED = """
+table, value, later, untouched = {}, None, 0, 'old'
+class Holder:
+    connection = None
+    log = []
+def initialize():
+    global value
+    value = 'set'
+    table['k'] = 'filled'
+    Holder.connection = 'open'
+    Holder.log.append('began')
+    return untouched
+def work():
+    return value, table, Holder.connection, Holder.log, untouched
+def spoil():
+    global value
+    value, Holder.connection = 'spoilt', 'spoilt'
+"""
+
+
+def test_later_calls_see_what_an_initializer_has_set(parent, worker):
+    """As in multiprocessing, where both are functions of the same module in the worker."""
+    namespace = {"__name__": "elsewhere"}
+    exec(INITIALIZED, namespace)
+
+    setup = worker.for_call()
+    setup.loads(received(parent.dumps(namespace["initialize"])))()
+    setup.keep_globals()
+
+    namespace["untouched"] = "new"  # set by the caller between the two: the call sees it
+    for _ in range(2):
+        work = worker.for_call().loads(received(Codec("to worker").dumps(namespace["work"])))
+        assert work() == ("set", {"k": "filled"}, "open", ["began"], "new")
+        spoil = worker.for_call().loads(received(Codec("to worker").dumps(namespace["spoil"])))
+        spoil()
+
+
+def test_what_pickle_alone_refuses_is_tried_by_value(parent, worker):
+    views = worker.loads(received(parent.dumps(({1: 2}.keys(), os, types.MappingProxyType({})))))
+
+    assert [*views[0]] == [1]
+    assert views[1] is os
+
+
+def test_a_failure_names_its_direction(worker):
+    with pytest.raises(SerializationError) as caught:
+        worker.dumps(threading.Lock(), "result[3]")
+
+    assert (caught.value.direction, caught.value.path) == ("to caller", "result[3]")
+    assert isinstance(caught.value.__cause__, TypeError)
+
+
+def test_a_codec_that_has_failed_goes_on(parent, worker):
+    with pytest.raises(SerializationError):
+        parent.dumps(threading.Lock())
+
+    assert worker.loads(received(parent.dumps([1]))) == [1]
+
+
+class Handle:
+    def __init__(self, fd):
+        self.fd = fd
+
+    def __reduce__(self):
+        return Handle.arrive, (export_fd(self.fd, "Handle"),)
+
+    @staticmethod
+    def arrive(ticket):
+        return Handle(import_fd(ticket))
+
+
+def open_fds():
+    return set(os.listdir("/proc/self/fd"))
+
+
+def test_handles_bring_descriptors_which_are_closed_afterwards(parent, worker):
+    read, write = os.pipe()
+    before = open_fds()
+    encoded = parent.dumps(functools.partial(print, Handle(read)))
+    assert len(encoded.fds) == 1
+
+    arrived = worker.loads(received(encoded)).args[0]
+
+    os.write(write, b"x")
+    assert os.read(arrived.fd, 1) == b"x"
+    os.close(arrived.fd)
+    assert open_fds() == before
+    os.close(read)
+    os.close(write)
+
+
+@pytest.mark.parametrize("extra", [None, lambda: 0, threading.Lock()])
+def test_no_descriptor_is_left_by_a_failure_or_an_unsent_object(extra, parent):
+    """Whichever pickler failed, and whichever took over."""
+    read, write = os.pipe()
+    before = open_fds()
+    try:
+        encoded = parent.dumps([Handle(read), extra])
+    except SerializationError:
+        pass
+    else:
+        assert len(encoded.fds) == 1
+        encoded.close()
+        encoded.close()
+
+    assert open_fds() == before
+    os.close(read)
+    os.close(write)
+
+
+def test_descriptors_are_closed_when_loading_fails(parent, worker):
+    read, write = os.pipe()
+    before = open_fds()
+    encoded = parent.dumps([functools.partial(Handle, read)])
+    encoded = Encoded(b"not a pickle", [], [os.dup(read)])
+
+    with pytest.raises(Exception, match=r"."):
+        worker.loads(encoded)
+
+    assert open_fds() == before
+    os.close(read)
+    os.close(write)
+
+
+class TwoArgumentsError(Exception):
+    def __init__(self, code, text):
+        super().__init__(f"{code}: {text}")
+        self.code = code
+
+
+def test_exceptions_are_fine_as_data(parent, worker):
+    """Plain pickle fails to load an exception whose constructor wants more than its text."""
+    try:
+        raise TwoArgumentsError(3, "no")
+    except TwoArgumentsError as caught:
+        error = caught
+
+    (back,) = worker.loads(received(parent.dumps([error])))
+
+    assert type(back) is TwoArgumentsError
+    assert (str(back), back.code) == ("3: no", 3)
+    assert back.__traceback__.tb_frame.f_code.co_name == "test_exceptions_are_fine_as_data"
+
+
+def test_tracebacks_are_fine_as_data(parent, worker):
+    try:
+        raise ValueError
+    except ValueError as caught:
+        tb = caught.__traceback__
+
+    back = worker.loads(received(parent.dumps({"tb": tb})))["tb"]
+
+    assert back.tb_lineno == tb.tb_lineno
+
+
+def test_threads_may_use_codecs_at_the_same_time():
+    failures = []
+
+    def go():
+        for number in range(200):
+            parent, worker = Codec("to worker"), Codec("to caller")
+            back = worker.loads(received(parent.dumps(lambda n=number: n)))
+            if back() != number:
+                failures.append(number)
+
+    threads = [threading.Thread(target=go) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert failures == []
+
+
+HEAVY = "cloudpickle tblib typing re logging dataclasses inspect multiprocessing subprocess asyncio"
+
+
+def test_the_codec_imports_little():
+    """A worker pays for these at each start."""
+    code = (
+        "import sys, types; package = types.ModuleType('parmap');"
+        f"package.__path__ = [{os.path.dirname(sys.modules['parmap'].__file__)!r}];"
+        "sys.modules['parmap'] = package; import parmap._wire.payload, parmap._wire.frames;"
+        f"print(*set(sys.modules) & set({HEAVY.split()!r}))"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True
+    )
+
+    assert printed.stdout.split() == []
