@@ -105,11 +105,17 @@ class Driver:
                 return mailbox.get(timeout=timeout) if timeout > 0 else mailbox.get_nowait()
         except Empty:
             return None
-        if threading.current_thread() is self._thread:
-            # User code that the loop runs has called parmap.  Whoever waits here must drive.
-            while mailbox.empty():
-                self._turn()
+        self.drive_until(lambda: not mailbox.empty())
         return mailbox.get()
+
+    def drive_until(self, done: Callable[[], bool]) -> None:
+        """In the loop's own thread, where waiting would stop the loop: run it until `done`.
+
+        User code that the loop runs (pickling, a future's callback) may wait for parmap itself.
+        """
+        if threading.current_thread() is self._thread:
+            while not done() and not self._scheduler.over:
+                self._turn()
 
     def cancel_waiting(self) -> None:
         """Cancel the submitted calls that no worker has begun."""

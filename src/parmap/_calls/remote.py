@@ -13,7 +13,7 @@ from parmap._wire.frames import Frame
 from parmap._wire.payload import Payload, pack_values
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from parmap._core.commands import Assign
     from parmap._core.events import Event
@@ -79,6 +79,7 @@ class Engine(Protocol):
     def open(self, call: RemoteCall) -> None: ...
     def post(self, event: Event) -> None: ...
     def wait_for(self, mailbox: SimpleQueue[T], timeout: float | None) -> T | None: ...
+    def drive_until(self, done: Callable[[], bool]) -> None: ...
 
 
 class RemoteCall:
@@ -109,7 +110,7 @@ class RemoteCall:
         )  # how many unfinished items keep the workers busy; the driver's word
         self.mailbox: SimpleQueue[Report | Lost | Ended] = SimpleQueue()
         self.ended = False
-        self._engine = engine
+        self.engine = engine
         self._whole: Sequence[object] | None = None
         self._items: dict[int, object] = {}
         self._fed = 0
@@ -122,7 +123,7 @@ class RemoteCall:
         """Give all items at once.  The caller does not change the sequence afterwards."""
         self._whole = items
         if items:
-            self._engine.post(ev.ItemsAdded(self.id, len(items)))
+            self.engine.post(ev.ItemsAdded(self.id, len(items)))
         self.end_input()
 
     def feed(self, items: Sequence[object]) -> None:
@@ -130,25 +131,25 @@ class RemoteCall:
         self._items.update(zip(itertools.count(self._fed), items, strict=False))
         self._fed += len(items)
         if items:
-            self._engine.post(ev.ItemsAdded(self.id, len(items)))
+            self.engine.post(ev.ItemsAdded(self.id, len(items)))
 
     def end_input(self) -> None:
         """No more items will come."""
-        self._engine.post(ev.InputEnded(self.id))
+        self.engine.post(ev.InputEnded(self.id))
 
     def take(self, timeout: float | None = None) -> Report | Lost | Ended | None:
         """The next news of the call; None if there is none within `timeout` seconds.
 
         After `Ended` nothing comes any more.
         """
-        news = self._engine.wait_for(self.mailbox, timeout)
+        news = self.engine.wait_for(self.mailbox, timeout)
         if isinstance(news, Ended):
             self.ended = True
         return news
 
     def cancel(self, *, hurry: bool = False) -> None:
         """Give the call up: what has not started is dropped, what runs is ended; `Ended` follows."""
-        self._engine.post(ev.CallCancelled(self.id, hurry))
+        self.engine.post(ev.CallCancelled(self.id, hurry))
 
     def item(self, index: int) -> object:
         """The item, for as long as it is not released."""

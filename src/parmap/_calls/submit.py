@@ -35,6 +35,22 @@ class PoolFuture(Future[Any]):
 
     call: SubmittedCall | None = None
 
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for the result and return it, or raise the error of the call."""
+        self._drive()
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait for the call to end and return its error, or None."""
+        self._drive()
+        return super().exception(timeout)
+
+    def _drive(self) -> None:
+        """In a callback the loop itself would wait here, and nobody would run it."""
+        call = self.call
+        if call is not None:
+            call.engine.drive_until(self.done)
+
     def cancel(self) -> bool:
         """Cancel the call if it has not been sent to a worker yet."""
         cancelled = super().cancel()
