@@ -50,12 +50,26 @@ def is_named(obj: object, module_name: object, path: str) -> bool:
 
 def is_importable(module: ModuleType, name: str) -> bool:
     """Tell whether importing `name` in a worker gives this module's code."""
+    if _is_being_imported(module, name):
+        return False  # it calls parmap at its top level: so would each worker's copy of it, for ever
     known = _verdicts.get(name)
     if known is not None and known[0] is module and known[1] == sys.path:
         return known[2]
     verdict = _judge(module, name)
     _verdicts[name] = (module, list(sys.path), verdict)
     return verdict
+
+
+def _is_being_imported(module: ModuleType, name: str) -> bool:
+    """Tell whether the module, or a package above it, is still running its top level."""
+    while True:
+        if getattr(getattr(module, "__spec__", None), "_initializing", False):
+            return True
+        name = name.rpartition(".")[0]
+        above = sys.modules.get(name) if name else None
+        if above is None:
+            return False
+        module = above
 
 
 def _judge(module: ModuleType, name: str) -> bool:
