@@ -84,6 +84,17 @@ class Disassembly:
                 anatomy.name, text_of(exc), _formatted(exc, skip_frames), frames, lost
             )
 
+    def number_if_any(self, exc: BaseException | None) -> int | None:
+        return None if exc is None else self.number(exc)
+
+    def number(self, exc: BaseException) -> int:
+        """Return the number of an exception's record, which may still have to be written."""
+        known = self.numbers.get(id(exc))
+        if known is None:
+            known = self.numbers[id(exc)] = len(self.seen)
+            self.seen.append(exc)
+        return known
+
     def full_record(
         self,
         exc: BaseException,
