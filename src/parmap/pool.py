@@ -11,7 +11,7 @@ import weakref
 from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
-from parmap import _driver, options
+from parmap import _loop, options
 from parmap._calls import surroundings
 from parmap._calls.remote import RemoteCall
 from parmap._calls.run import RemoteSource
@@ -255,7 +255,7 @@ def _start_method(mp_context: BaseContext | None, start_method: object) -> str |
 def _at_exit() -> None:
     """The shared pool is ended, Pools finish what was submitted."""
     _shared.end()
-    _driver.end_all()
+    _loop.finish_all()
 
 
 atexit.register(_at_exit)

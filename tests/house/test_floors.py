@@ -14,7 +14,7 @@ FLOORS = (
     ("shared", "_wire", "options", "_nesting"),
     ("channel", "checkpoint", "_worker"),
     ("_launch", "foreign", "_calls"),
-    ("_driver", "workers"),
+    ("_driver", "_loop", "workers"),
     ("pool",),
     ("mapping", "observe", "integrations", "testing"),
     ("__init__", "__main__"),

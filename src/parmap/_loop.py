@@ -1,0 +1,188 @@
+"""A loop of its own thread: events in, decisions by a pure core, commands out.
+
+    callers ──inbox──▶ ┌──────┐ ──events──▶ ┌──────┐
+                       │ Loop │             │ core │
+    callers ◀─news──── └──────┘ ◀─commands─ └──────┘
+                        │ link (frames) ▲ death (pidfd)
+                        ▼               │
+                        workers, one socket each, nothing shared between them
+
+Only the thread that drives touches the core and the crew.  Others leave events in the inbox and wake
+the loop.  The loop may be entered again from itself (user code that runs in it, pickling or a
+callback, may call parmap): each command is taken from the queue before it is obeyed, and no state is
+half-changed while user code runs.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from parmap._launch.crew import Crew
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from parmap._launch.base import Launcher
+    from parmap._launch.peer import Peer
+    from parmap._wire.frames import Frame
+
+E = TypeVar("E")
+C = TypeVar("C")
+E_contra = TypeVar("E_contra", contravariant=True)
+
+_loops: weakref.WeakSet[Loop[Any, Any]] = weakref.WeakSet()
+
+
+class Core(Protocol[E_contra, C]):
+    """What decides.  Pure."""
+
+    def handle(self, event: E_contra, *, now: float) -> list[C]: ...
+    def next_deadline(self) -> float | None: ...
+    @property
+    def over(self) -> bool: ...
+
+
+class Loop(Generic[E, C]):
+    """Runs until its core is over.  A subclass hears what workers say, and obeys the core."""
+
+    def __init__(self, core: Core[E, C], launcher: Launcher, name: str, *, overdue: E) -> None:
+        """`overdue` is the event that says that a deadline has passed."""
+        self.name = name
+        self._core = core
+        self._overdue = overdue
+        self._crew = Crew(launcher)
+        self._inbox: deque[E] = deque()
+        self._awake = False
+        self._commands: deque[C] = deque()
+        self._broken: BaseException | None = None
+        self._pid = os.getpid()
+        self._thread = threading.Thread(target=self._run, name=f"{name}-driver", daemon=True)
+        self._thread.start()
+        _loops.add(self)
+
+    # ------------------------------------------------------------------ for any thread
+
+    def post(self, event: E) -> None:
+        """Leave an event in the inbox.  Never waits; nothing happens once the loop has ended."""
+        if not self.alive:
+            return
+        self._inbox.append(event)
+        if not self._awake:
+            self._awake = True  # a few bytes at most are ever in the pipe
+            self._crew.wake()
+
+    def drive_until(self, done: Callable[[], bool]) -> None:
+        """In the loop's own thread, where waiting would stop the loop: run it until `done`.
+
+        User code that the loop runs (pickling, a future's callback) may wait for parmap itself.
+        """
+        if threading.current_thread() is self._thread:
+            while not done() and not self._core.over:
+                self._turn()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until no worker is left.  True if so."""
+        if self._pid == os.getpid() and threading.current_thread() is not self._thread:
+            self._thread.join(timeout)
+        return not self.alive
+
+    @property
+    def alive(self) -> bool:
+        """Whether the loop runs, in this very process."""
+        return self._pid == os.getpid() and self._thread.is_alive()
+
+    def finish(self) -> None:
+        """The interpreter exits: end in an orderly way.  Does not wait."""
+        raise NotImplementedError
+
+    def disown(self) -> None:
+        """This is a forked child: let go of the copies of the parent's descriptors."""
+        self._crew.disown()
+
+    # ------------------------------------------------------------------ the loop
+
+    def _run(self) -> None:
+        try:
+            while not self._core.over:
+                self._turn()
+        except BaseException as error:  # our own bug: tell everybody who waits, then say so
+            self._broken = error
+            raise
+        finally:
+            self._crew.end()  # somebody is left only if the loop broke
+            self._ended()
+
+    def _turn(self) -> None:
+        """One round: obey and listen to callers, then wait and listen to workers."""
+        self._catch_up()
+        if self._core.over:
+            return
+        for peer, frame in self._crew.wait(self._patience()):
+            if frame is not None:
+                self._hear(peer, frame)
+            else:
+                self._bury(peer, *peer.bury())
+        if self._patience() == 0:
+            self._tell(self._overdue)
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Obey what was commanded and hear what callers have said, until there is neither."""
+        while True:
+            while self._commands:
+                self._obey(self._commands.popleft())
+            self._awake = False  # from here on a caller's event ends the wait
+            if not self._inbox:
+                return
+            while self._inbox:
+                self._tell(self._inbox.popleft())
+
+    def _tell(self, event: E) -> None:
+        self._commands += self._core.handle(event, now=time.monotonic())
+
+    def _patience(self) -> float | None:
+        deadline = self._core.next_deadline()
+        return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+    # ------------------------------------------------------------------ for the subclass
+
+    def _hear(self, peer: Peer, frame: Frame) -> None:
+        """A worker has said something."""
+        raise NotImplementedError
+
+    def _bury(self, peer: Peer, exitcode: int | None, running: int) -> None:
+        """A worker is dead, and all that it had said has been heard."""
+        raise NotImplementedError
+
+    def _obey(self, command: C) -> None:
+        """The core has commanded something."""
+        raise NotImplementedError
+
+    def _ended(self) -> None:
+        """The loop is over (`_broken`, if that is why): leave nobody waiting."""
+        raise NotImplementedError
+
+
+def finish_all() -> None:
+    """At exit: let every loop end in an orderly way, then wait until its workers are gone."""
+    loops = list(_loops)
+    for loop in loops:
+        loop.finish()
+    for loop in loops:
+        loop.join()
+
+
+def _disown_all() -> None:
+    """In a forked child: the loops are the parent's; only copies of their descriptors are here."""
+    for loop in list(_loops):
+        loop.disown()
+    _loops.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_disown_all)
