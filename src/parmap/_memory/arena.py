@@ -52,7 +52,8 @@ _SLACK = 64
 
 # The file: a page of words, a state byte for each block, a descriptor word for each block, the
 # blocks.
-_LOCK, _COUNT, _SWEEP_AT = 0, 1, 2  # words: the arena's lock, how many blocks exist, when to sweep
+# Words: the arena's lock, how many blocks exist, when to sweep, whether it is a family's default.
+_LOCK, _COUNT, _SWEEP_AT, _DEFAULT = 0, 1, 2, 3
 _STATES = 4096
 _TABLE = _STATES + MOST_BLOCKS
 _DATA = _TABLE + MOST_BLOCKS * WORD
@@ -69,13 +70,13 @@ class Arena:
         """Internal: use `create` or `default_arena`, or receive a block."""
         self.segment = segment
         self._lock = RobustLock(segment, _LOCK * WORD)
-        self._words = words(segment, 0, 3)
+        self._words = words(segment, 0, 4)
         self._file: LockFile | None = lock_file_of(segment) if locks_open_files() else None
         self._dropped: deque[int] = deque()
 
     @classmethod
     def create(cls) -> Arena:
-        """Return a new, empty arena."""
+        """Return a new, empty arena, for those who do not want to share `default_arena`."""
         return _arena_of(Segment.create(_FIRST_SIZE))
 
     def allocate(self, nbytes: int) -> Block:
@@ -259,8 +260,17 @@ _default: Arena | None = None
 
 
 def default_arena() -> Arena:
-    """Return this process's arena for new blocks: the first it got to know, so families share."""
-    return _default or Arena.create()
+    """Return this process's arena for new blocks, which lives as long as the process.
+
+    It is the first default arena that this process got to know: its own, or one that was inherited
+    or came with a block. So a family of processes shares one.
+    """
+    global _default
+    with _arenas_lock:
+        if _default is None:
+            _default = Arena.create()
+            _default._words[_DEFAULT] = 1  # noqa: SLF001
+        return _default
 
 
 def _arena_of(segment: Segment) -> Arena:
@@ -273,7 +283,7 @@ def _arena_of(segment: Segment) -> Arena:
             arena = Arena(segment)
             key = segment.key
             _arenas[key] = ref(arena, lambda gone: _forget(key, gone))
-        if _default is None:
+        if _default is None and arena._words[_DEFAULT]:  # noqa: SLF001
             _default = arena
     return arena
 

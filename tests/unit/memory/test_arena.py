@@ -6,6 +6,8 @@ import gc
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -208,6 +210,32 @@ def test_a_hint_that_lies_is_found_out():
 
 def test_the_default_arena_is_the_first_one_known():
     assert default_arena() is default_arena()
+
+
+def test_a_receiver_shares_the_family_of_what_it_gets_and_no_private_arena():
+    code = """if True:
+        import os, pickle, sys
+        from parmap._memory.arena import default_arena
+        from parmap._memory.transit import FdSource, importing
+        blocks = []
+        for fd, data in zip(map(int, sys.argv[1:3]), sys.stdin.buffer.read().split(b"||")):
+            with importing(FdSource([fd])):
+                blocks.append(pickle.loads(data))
+        private, shared = blocks
+        print(default_arena() is shared.arena, default_arena() is private.arena)
+    """
+    pickles = [pack(arena.allocate(1)) for arena in (Arena.create(), default_arena())]
+    numbers = [fds[0] for _, fds in pickles]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, numbers)],
+        input=b"||".join(data for data, _ in pickles),
+        pass_fds=numbers,
+        capture_output=True,
+        check=False,
+    )
+    for fd in numbers:
+        os.close(fd)
+    assert (done.stdout, done.stderr) == (b"True False\n", b"")
 
 
 def test_threads_allocate_and_drop(platform, arena):
