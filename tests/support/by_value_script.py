@@ -510,6 +510,10 @@ def cases(peer):
             and call(lambda x: x, MISSING) is MISSING
         ),
     )
+    yield (
+        "a variable of a closure that is None, or not set yet",
+        lambda: call(unset()) == (None, True),
+    )
     yield "annotations of all kinds", lambda: call(annotated, len, 1, 2) == 2
     yield "a dataclass is extended there", lambda: call(extend) == ([1, [], 5], True)
     yield "a function made there comes back", lambda: call(lambda: lambda x: x + number)(1) == 1
@@ -531,6 +535,20 @@ def cases(peer):
         lambda: path_of(peer, use_lock) == ("fn.__globals__['lock']"),
     )
     yield "task errors come back", lambda: fails_with(lambda: call(lambda: 1 / 0), "ZeroDivision")
+
+
+def unset():
+    nothing = None
+
+    def use():
+        try:
+            return nothing, later
+        except NameError:
+            return nothing, True
+
+    if not use:
+        later = 1
+    return use
 
 
 def extend():

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle.cloudpickle
 
 from parmap._wire import rebuild
-from parmap._wire.importable import MAINS, goes_by_reference, is_importable, is_named
+from parmap._wire.importable import goes_by_reference, is_importable, is_named
 from parmap._wire.pickling import PROTOCOL, is_attribute, reduce_exception, reduce_traceback
 from parmap._wire.scopes import (
     adopt_class,
@@ -120,13 +120,19 @@ class ByValueReducers:
         if type(reduced) is not str:
             return reduced
         module = getattr(obj, "__module__", None) or pickle.whichmodule(obj, reduced)  # type: ignore[attr-defined]
-        if module not in MAINS or is_named(obj, module, reduced):
+        if is_named(obj, module, reduced):
             return NotImplemented
-        if self.scope.joins and self.scope.named.get((module, reduced)) is obj:
-            return named, (module, reduced)  # it came from there
-        remake = _TYPING.get(type(obj).__qualname__) if type(obj).__module__ == "typing" else None
+        kind = type(obj)
+        remake = _TYPING.get(kind.__qualname__) if kind.__module__ == "typing" else None
         if remake is not None:
-            return type(obj), remake(obj)
+            return kind, remake(obj)
+        if not kind.__flags__ & _HEAP_TYPE:
+            return NotImplemented  # of C code: pickle will say what is wrong
+        key = module, reduced
+        if not self.scope.joins:
+            self.scope.named.setdefault(key, obj)
+        elif self.scope.named.get(key) is obj:
+            return named, key  # it came from there
         state = getattr(obj, "__dict__", None)
         return adopt_named, (module, reduced, type(obj)), state
 

@@ -51,7 +51,9 @@ def is_named(obj: object, module_name: object, path: str) -> bool:
 def is_importable(module: ModuleType, name: str) -> bool:
     """Tell whether importing `name` in a worker gives this module's code."""
     if _is_being_imported(module, name):
-        return False  # it calls parmap at its top level: so would each worker's copy of it, for ever
+        return (
+            False  # it calls parmap at its top level: so would each worker's copy of it, for ever
+        )
     known = _verdicts.get(name)
     if known is not None and known[0] is module and known[1] == sys.path:
         return known[2]

@@ -25,16 +25,18 @@ if TYPE_CHECKING:
 class _ClassRef(ref):  # type: ignore[type-arg]
     """A weak reference that knows under which keys it is registered."""
 
-    __slots__ = ("class_id", "key")
+    __slots__ = ("class_id", "key", "original")
     class_id: bytes
     key: int
+    original: bool  # made here, not rebuilt from a pickle
 
 
 # Tells the tokens of one sending process from those of another.
 _PROCESS = os.urandom(8)
 
 # Every class that has an id, by identity (a metaclass may define __eq__ or no __hash__) and by id.
-# A worker may hold several versions of one class, of several calls: _classes has the latest.
+# A worker may hold several versions of one class, of several calls: _classes has the latest; but
+# where the original lives (both sides may be in one process) it has that.
 _ids: dict[int, _ClassRef] = {}
 _classes: dict[bytes, _ClassRef] = {}
 
@@ -47,11 +49,15 @@ def _forget(reference: Any) -> None:
         del _classes[class_id]
 
 
-def _register(cls: type, class_id: bytes) -> None:
+def _register(cls: type, class_id: bytes, *, original: bool) -> None:
     reference = _ClassRef(cls, _forget)
     reference.class_id = class_id
     reference.key = id(cls)
-    _ids[reference.key] = _classes[class_id] = reference
+    reference.original = original
+    _ids[reference.key] = reference
+    before = _classes.get(class_id)
+    if before is None or not before.original or before() is None:
+        _classes[class_id] = reference
 
 
 def id_of(cls: type) -> bytes:
@@ -61,7 +67,7 @@ def id_of(cls: type) -> bytes:
         return reference.class_id
     # Random: nested workers and forked children give ids too, and none may clash.
     class_id = os.urandom(12)
-    _register(cls, class_id)
+    _register(cls, class_id, original=True)
     return class_id
 
 
@@ -202,6 +208,9 @@ def _find(scope: Scope, class_id: bytes) -> type | None:
 
 def named(module: str, name: str) -> Any:
     """Unpickle what pickles as the name of a global, in the process that has the global."""
+    scope = _now().scope
+    if (module, name) in scope.named:
+        return scope.named[module, name]
     found: Any = sys.modules[module]
     for part in name.split("."):
         found = getattr(found, part)
@@ -225,7 +234,7 @@ def adopt_class(class_id: bytes, make: Callable[..., type], args: tuple[Any, ...
         cls = make(*args)
         scope.classes[class_id] = cls
         scope.pending[id(cls)] = class_id
-        _register(cls, class_id)
+        _register(cls, class_id, original=False)
     return cls
 
 
