@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import parmap
+from house.test_floors import FLOORS
 from parmap import errors
 
 ROOT = Path(__file__).parents[2]
@@ -112,3 +113,13 @@ def test_every_public_name_has_its_place_in_the_reference() -> None:
     shown = set(re.findall(r"^\.\. auto\w+:: parmap\.(\w+)", "\n".join(pages), re.MULTILINE))
 
     assert set(parmap.__all__) - {"__version__"} <= shown
+
+
+def test_the_architecture_page_draws_the_floors_that_the_house_test_enforces() -> None:
+    page = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[2] for line in page.splitlines() if line.startswith("|")][2:]
+    unnamed = {"_version", "__main__"}  # nothing to say about them
+
+    drawn = [set(re.findall(r"`(\w+)`", row)) for row in rows]
+
+    assert drawn == [set(floor) - unnamed for floor in reversed(FLOORS)]

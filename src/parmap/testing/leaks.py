@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from parmap._launch import lifeline
+from parmap._memory.arena import default_arena
 from parmap.pool import shutdown as end_shared_pool
 
 if TYPE_CHECKING:
@@ -59,9 +60,10 @@ def nothing_left_behind(
 
 
 def _open_what_stays_open() -> None:
-    """Have the one pipe that the first worker makes, and that stays for the life of the process."""
+    """Have what a first use makes for the life of the process: a pipe, a file for small blocks."""
     if os.name == "posix":
         os.close(lifeline.for_worker())
+        default_arena()
 
 
 def _wait_until_clean(before: _Snapshot, deadline: float) -> list[str]:
