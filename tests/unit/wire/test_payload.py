@@ -106,6 +106,17 @@ def test_what_cannot_be_unpickled_fails_alone(parent, worker):
     assert [first.load(), third.load()] == [[1], [3]]
 
 
+def test_a_class_that_fails_half_way_is_not_used_by_the_next_item(parent, worker):
+    class Half:
+        bad = FailsToLoad()
+
+    payload = pack_values([Half(), Half()], parent, name)
+
+    for item in unpack(received(payload), [], payload.block, worker):
+        with pytest.raises(ValueError, match="no number"):
+            item.load()
+
+
 def test_an_exit_while_pickling_is_that_items_failure(parent):
     payload = pack_values([[1], RaisesSystemExit()], parent, name)
 
