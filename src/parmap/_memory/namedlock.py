@@ -20,7 +20,7 @@ import sys
 from _thread import allocate_lock
 from _weakref import ref
 
-from parmap._memory.host import close_quietly, lift
+from parmap._memory.host import close_quietly, lift, too_many
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class NamedLock:
         del byte
         while True:
             if self._fd < 0:
-                self._fd = lift(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+                self._fd = _open(self._path)
             try:
                 fcntl.flock(self._fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -121,6 +121,13 @@ def _folder() -> str:
         for name in os.listdir(folder):
             _sweep(f"{folder}/{name}")
     return folder
+
+
+def _open(path: str) -> int:
+    try:
+        return lift(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        too_many(error)
 
 
 def _sweep(path: str) -> None:

@@ -16,7 +16,7 @@ import sys
 from _thread import RLock
 from _weakref import ref
 
-from parmap._memory.host import anonymous_file, close_quietly, extend
+from parmap._memory.host import anonymous_file, close_quietly, extend, too_many
 from parmap._memory.transit import export_fd, import_fd
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
@@ -188,7 +188,10 @@ def _map(fd: int, size: int) -> mmap.mmap:
         return mmap.mmap(
             fd, size, trackfd=False
         )  # else each mapping keeps a second descriptor open
-    return mmap.mmap(fd, size)
+    try:
+        return mmap.mmap(fd, size)
+    except OSError as error:
+        too_many(error)
 
 
 def _renew_lock() -> None:

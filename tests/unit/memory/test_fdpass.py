@@ -316,3 +316,31 @@ def test_closed_standard_streams_are_never_replaced_by_descriptors():
         env = {**os.environ, "REPORT": str(report)}
         subprocess.run([sys.executable, "-c", code], env=env, check=False)
         assert report.read_text() == "[]"
+
+
+def test_too_many_descriptors_on_their_way_is_said_before_the_first_byte():
+    """An unprivileged user may have only so many in flight."""
+    if os.getuid() != 0:
+        pytest.skip("needs a user to become")
+    code = """if True:
+        import errno, os, resource
+        from collections import deque
+        from parmap._memory.fdpass import Link, flatten
+        os.setuid(65534)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+        one, other = Link.pair()
+        fds, sent = deque([0] * 10), 0
+        try:
+            for _ in range(100):
+                sent += one.send_some(flatten([b"x"]), deque(fds))
+        except OSError as error:
+            assert error.errno == errno.ETOOMANYREFS and "ulimit -n" in str(error), error
+        for _ in range(sent):
+            received = other.receive_into(bytearray(1))
+            assert received[0] == 1 and len(received[1]) == 10
+            os.closerange(min(received[1]), max(received[1]) + 1)
+        assert one.send_some(flatten([b"x"]), deque(fds)) == 1
+        os._exit(0)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -6,6 +6,7 @@ import gc
 import os
 import pickle
 import signal
+import subprocess
 import sys
 import threading
 
@@ -234,7 +235,6 @@ def test_a_word_is_published_by_one_store(in_child):
 
 def test_memory_goes_with_its_last_user_even_when_all_are_killed(platform, tmp_path, monkeypatch):
     """Nothing in /dev/shm, nothing in the temporary folder, nothing said."""
-    import subprocess
     from pathlib import Path
 
     monkeypatch.setenv("TMPDIR", str(tmp_path))
@@ -267,3 +267,59 @@ def test_memory_goes_with_its_last_user_even_when_all_are_killed(platform, tmp_p
     left = [path.name for path in Path(tmp_path).rglob("*") if path.is_file()]
     # The portable lock leaves its empty file until the next use (see test_flock).
     assert len(left) == (0 if platform == "native" else 1)
+
+
+def test_without_descriptors_everything_fails_clearly_and_leaks_nothing(platform):
+    """At every limit from "nothing goes" upwards, so that each step is once the one that fails."""
+    code = """if True:
+        import gc, os, resource
+        from parmap._memory.arena import Arena
+        from parmap._memory.fdpass import Link
+        from parmap._memory.flock import RobustLock
+        from parmap._memory.keeper import Keeper
+        from parmap._memory.segment import Segment
+
+        def count():
+            gc.collect()
+            return len(os.listdir("/proc/self/fd"))
+
+        def limit(number):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
+
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        RobustLock.create()  # what is imported late is imported now
+        before = count()
+        segment = lambda: Segment.create(1)
+        makers = RobustLock.create, Arena.create, Keeper.create, Link.pair, segment
+        for room in range(1, 10):
+            for make in makers:
+                limit(before + room)
+                made = []
+                try:
+                    while True:
+                        made.append(make())
+                        if make is RobustLock.create:
+                            made[-1].acquire()
+                except OSError as error:
+                    assert "ulimit -n" in str(error), error
+                for thing in made:
+                    for link in thing if isinstance(thing, tuple) else ():
+                        link.close()
+                made.clear()
+                thing = link = None
+                limit(before + 100)
+                assert count() == before, (room, make)
+        arena = Arena.create()
+        blocks = [arena.allocate(1) for _ in range(3)]
+        limit(count() - 1)  # no room for the child's own description: it shares its parent's
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0 if arena.statistics()["used"] == 3 else 1)
+        assert os.waitpid(pid, 0)[1] == 0
+        limit(before + 100)
+        print("fine")
+    """
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("fine\n", "")
