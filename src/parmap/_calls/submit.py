@@ -16,7 +16,6 @@ from parmap.errors import PoolClosedError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    
 
 def submit(
     engine: Engine, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -37,8 +36,10 @@ class PoolFuture(Future[Any]):
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait for the result and return it, or raise the error of the call."""
-        self._drive()
-        return super().result(timeout)
+        error = self.exception(timeout)
+        if error is not None:  # the base class takes a falsy one for none
+            raise error
+        return super().result()
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Wait for the call to end and return its error, or None."""

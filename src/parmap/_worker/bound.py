@@ -22,3 +22,8 @@ class Bound:
 
     def __call__(self) -> Any:
         return self.fn(*self.args, **self.kwargs)
+
+
+def frames_around(fn: Callable[..., Any]) -> int:
+    """How many frames of ours a call of `fn` puts around the user's."""
+    return 1 if type(fn) is Bound else 0

@@ -12,6 +12,7 @@ from parmap._wire import frames as fr
 from parmap._wire.control import NOTHING, SOMETHING
 from parmap._wire.frames import Frame, pack_frame
 from parmap._wire.payload import ERROR, PayloadBuilder, pack_values
+from parmap._worker.bound import frames_around
 from parmap._worker.hygiene import Terminated, flush_streams
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
@@ -141,14 +142,15 @@ def _result(place: int) -> str:
 def _caller(fn: Callable[..., Any], flags: int) -> tuple[Callable[[Any], Any], int]:
     """What turns an item as it came into a result, and how many of our own frames that puts around
     the user's."""
+    ours = 1 + frames_around(fn)
     block, star = flags & fr.FLAG_BLOCK, flags & fr.FLAG_STAR
     if block and star:
-        return lambda arguments: fn(*arguments), 2
+        return lambda arguments: fn(*arguments), ours + 1
     if block:
-        return fn, 1
+        return fn, ours
     if star:
-        return lambda item: fn(*_load(item)), 2
-    return lambda item: fn(_load(item)), 2
+        return lambda item: fn(*_load(item)), ours + 1
+    return lambda item: fn(_load(item)), ours + 1
 
 
 def _load(item: Item) -> Any:
