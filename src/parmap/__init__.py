@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from parmap._calls.stream import ResultIterator as ResultIterator
+    from parmap._worker.member import report_ready as report_ready
+    from parmap.errors import CallTimeoutError as CallTimeoutError
     from parmap.errors import InternalError as InternalError
     from parmap.errors import ParmapError as ParmapError
     from parmap.errors import PoolClosedError as PoolClosedError
@@ -42,8 +44,12 @@ if TYPE_CHECKING:
     from parmap.mapping import parallel_map as parallel_map
     from parmap.mapping import parallel_starmap as parallel_starmap
     from parmap.observe.progress import Progress as Progress
+    from parmap.options import Restart as Restart
     from parmap.pool import Pool as Pool
     from parmap.pool import shutdown as shutdown
+    from parmap.workers import Worker as Worker
+    from parmap.workers import WorkerGroup as WorkerGroup
+    from parmap.workers import run_workers as run_workers
 
 _HOMES = {
     "parallel_map": "parmap.mapping",
@@ -52,7 +58,13 @@ _HOMES = {
     "ResultIterator": "parmap._calls.stream",
     "Pool": "parmap.pool",
     "shutdown": "parmap.pool",
+    "run_workers": "parmap.workers",
+    "WorkerGroup": "parmap.workers",
+    "Worker": "parmap.workers",
+    "Restart": "parmap.options",
+    "report_ready": "parmap._worker.member",
     "Progress": "parmap.observe.progress",
+    "CallTimeoutError": "parmap.errors",
     "ParmapError": "parmap.errors",
     "WorkerLostError": "parmap.errors",
     "WorkerStartError": "parmap.errors",
@@ -66,22 +78,28 @@ _HOMES = {
 }
 
 __all__ = [  # pyright wants the literal names
+    "CallTimeoutError",
     "InternalError",
     "ParmapError",
     "Pool",
     "PoolClosedError",
     "Progress",
     "RemoteError",
+    "Restart",
     "ResultIterator",
     "SerializationError",
     "TaskErrorGroup",
     "TaskFailure",
+    "Worker",
+    "WorkerGroup",
     "WorkerLostError",
     "WorkerStartError",
     "failure_of",
     "parallel_imap",
     "parallel_map",
     "parallel_starmap",
+    "report_ready",
+    "run_workers",
     "shutdown",
 ]
 

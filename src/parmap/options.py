@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sized
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +18,32 @@ OnError = Literal["raise", "group", "return"]
 START_METHODS = ("fork", "spawn", "forkserver")
 # More processes than this on one machine is a slip of the pen (a number of items, a size in bytes).
 MOST_WORKERS = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restart:
+    """How often a worker of a `WorkerGroup` is started again when it fails.
+
+    When more than `max_restarts` fall within `within` seconds, the failure counts.  Before each new
+    start `delay` seconds pass.
+
+    Raises:
+        TypeError, ValueError: a field is not what it must be.
+
+    Example:
+        >>> from parmap import Restart
+        >>> Restart(max_restarts=5, delay=0.5)
+        Restart(max_restarts=5, within=60.0, delay=0.5)
+    """
+
+    max_restarts: int = 3
+    within: float = 60.0
+    delay: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_count("max_restarts", self.max_restarts, least=0)
+        check_seconds("within", self.within)
+        check_seconds("delay", self.delay)
 
 
 def check_callable(fn: object, name: str = "fn") -> None:
@@ -53,6 +81,57 @@ def check_count(name: str, value: object, *, least: int, most: int = sys.maxsize
     if number > most:
         raise ValueError(f"{name} must be at most {most}, not {number}")
     return int(number)
+
+
+def check_seconds(name: str, value: object) -> float:
+    """A duration: a finite number of seconds, not negative."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name} must be a number of seconds from 0 on, not {value}")
+    return float(value)
+
+
+def check_restart(value: object) -> None:
+    """A `Restart`, or None."""
+    if value is not None and not isinstance(value, Restart):
+        raise TypeError(f"restart must be a parmap.Restart or None, not {type(value).__name__}")
+
+
+def check_worker_count(value: object) -> int:
+    """How many processes: an int >= 1, not the items."""
+    if isinstance(value, bool) or not hasattr(type(value), "__index__"):
+        raise TypeError("count is the number of processes; to run over items use parallel_map")
+    return check_count("count", value, least=1, most=MOST_WORKERS)
+
+
+def check_names(names: object, count: int, target: object) -> list[str]:
+    """One name for each worker; by default the target's, and the rank."""
+    if names is None:
+        title = getattr(target, "__name__", type(target).__name__)
+        return [f"{title}-{rank}" for rank in range(count)]
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise TypeError(f"names must be a sequence of {count} strings, not {type(names).__name__}")
+    given = list(names)
+    if not all(isinstance(name, str) for name in given):
+        raise TypeError("names must be strings")
+    if len(given) != count:
+        raise ValueError(f"names must be {count}, one for each worker, not {len(given)}")
+    return given
+
+
+def check_clash(fn: Callable[..., object], ours: Iterable[str]) -> None:
+    """Refuse a function with a parameter that our own keyword argument would hide."""
+    try:
+        parameters = inspect.signature(fn).parameters
+    except (TypeError, ValueError):
+        return  # a builtin that does not tell
+    for name in ours:
+        if name in parameters:
+            raise TypeError(
+                f"the function has a parameter named {name!r}, which is one of ours too:"
+                f" bind it with functools.partial(fn, {name}=...)"
+            )
 
 
 def check_chunksize(value: object) -> int | None:

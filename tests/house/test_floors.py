@@ -14,8 +14,8 @@ FLOORS = (
     ("shared", "_wire", "options", "_nesting"),
     ("channel", "checkpoint", "_worker"),
     ("_launch", "foreign", "_calls"),
-    ("_driver", "_loop", "workers"),
-    ("pool",),
+    ("_driver", "_loop", "_group"),
+    ("workers", "pool"),
     ("mapping", "observe", "integrations", "testing"),
     ("__init__", "__main__"),
 )

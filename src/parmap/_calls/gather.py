@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 _MISSING = object()
 
 
-def gather(
-    source: Source, inputs: Iterable[Any], mode: OnError, reporter: Reporter
-) -> list[Any]:
+def gather(source: Source, inputs: Iterable[Any], mode: OnError, reporter: Reporter) -> list[Any]:
     """Feed all inputs, collect all outcomes, and end as `mode` says.
 
     However it ends, nothing of the call runs afterwards.

@@ -114,10 +114,10 @@ def raise_group(results: list[Any], failures: list[TaskFailure]) -> NoReturn:
     """Raise one group with every failure; its `results` are what `on_error="return"` gives."""
     failures.sort(key=lambda failure: failure.index)
     message = f"{len(failures)} of {len(results)} items failed"
-    raise TaskErrorGroup(message, [_groupable(failure) for failure in failures], results)
+    raise TaskErrorGroup(message, [groupable(failure) for failure in failures], results)
 
 
-def _groupable(failure: TaskFailure) -> Exception:
+def groupable(failure: TaskFailure) -> Exception:
     """An ExceptionGroup holds Exceptions only: a SystemExit is the cause of what stands for it."""
     error = failure.error
     if isinstance(error, Exception):

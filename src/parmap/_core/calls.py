@@ -37,6 +37,7 @@ class Call:
         "id",
         "input_ended",
         "on_failure",
+        "opened",
         "pieces",
         "sizer",
         "stop_at",
@@ -58,13 +59,14 @@ class Call:
         self.workers: set[int] = set()  # who holds chunks of it
         self.attempts: dict[int, int] = {}  # index -> workers lost while they ran it
         self.free_deaths = 0  # workers lost in a row without anybody's fault and without progress
+        self.opened = 0  # workers with a lower number are older than the call
         self.turn = 0  # when it was last served, for fairness
         self.failure: FailCall | None = None  # how it ends, if the engine cannot serve it
 
     def add(self, count: int) -> None:
         """`count` more items wait (unless the call has already stopped)."""
         start, self.fed = self.fed, self.fed + count
-        if self.stop_at is None:
+        if count and self.stop_at is None:
             self._append(Piece(start, self.fed))
 
     def requeue(self, pieces: Iterable[Piece]) -> None:
@@ -112,10 +114,9 @@ class Call:
         """Whether the outcome of this item still matters."""
         return self.stop_at is None or index < self.stop_at
 
-    @property
-    def demand(self) -> int:
-        """How many workers it could use now."""
-        return min(self.cap, len(self.workers) + self.sizer.chunks(self.waiting))
+    def demand(self, serving: int) -> int:
+        """How many workers it could use now, those included that serve it."""
+        return min(self.cap, serving + self.sizer.chunks(self.waiting))
 
     @property
     def finished(self) -> bool:

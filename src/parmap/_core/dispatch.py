@@ -37,14 +37,16 @@ def next_assignment(
     return None
 
 
-def workers_wanted(calls: Iterable[Call], limit: int | None) -> int:
+def workers_wanted(calls: Iterable[Call], workers: Mapping[int, Worker], limit: int | None) -> int:
     """As many workers as the open calls can use, within the limit; never one that none needs.
 
     Without a limit it is the largest cap in use, never the sum of them.
     """
     demand, largest = 0, 0
     for call in calls:
-        demand += call.demand
+        # Who leaves serves nobody: what it still holds needs no successor unless something waits.
+        serving = sum(workers[worker].present for worker in call.workers)
+        demand += call.demand(serving)
         largest = max(largest, call.cap)
     return min(demand, limit or largest)
 
@@ -67,6 +69,8 @@ def _with_room(call: Call, workers: Mapping[int, Worker]) -> Worker | None:
         worker = workers[worker_id]
         if worker.state is WorkerState.BUSY and worker.step is None and len(worker.chunks) == 1:
             first = worker.chunks[0]
-            if not first.solo and call.wants(first.next):
+            # What waits behind a later item would go with it when that is no longer wanted.
+            in_order = first.start < call.pieces[0].start
+            if in_order and not first.solo and call.wants(first.next):
                 return worker
     return None

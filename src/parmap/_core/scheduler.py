@@ -114,7 +114,7 @@ class Scheduler:
             case ev.WorkerDied():
                 self._worker_died(event)
             case ev.WorkerNotStarted(worker, reason):
-                del self.workers[worker]
+                del self.workers[self._known(worker).id]
                 self._start_failed(reason, None)
             case ev.DeadlinePassed():
                 self._deadline_passed()
@@ -130,7 +130,9 @@ class Scheduler:
             self._out.append(FailCall(event.call, "closed"))
             return
         self._failed_starts = 0  # times may be better now
-        self.calls[event.call] = Call(event.call, event.cap, event.chunksize, event.on_failure)
+        book = Call(event.call, event.cap, event.chunksize, event.on_failure)
+        book.opened = next(self._ids)
+        self.calls[book.id] = book
 
     def _caller_said(
         self, book: Call, event: ev.ItemsAdded | ev.InputEnded | ev.ItemCancelled | ev.CallCancelled
@@ -157,6 +159,8 @@ class Scheduler:
         """Make the workers give back what this call no longer wants; be patient, but not for ever."""
         for worker_id in sorted(book.workers):
             worker = self.workers[worker_id]
+            if kill_after is not None and worker.state is WorkerState.LEAVING:
+                worker.hurry(self._now + kill_after)
             if worker.state is not WorkerState.BUSY or book.wants(worker.chunks[0].next):
                 continue
             if worker.step is Step.TERMINATE and kill_after is None:
@@ -177,7 +181,8 @@ class Scheduler:
     def _fail_calls(self, reason: str, exitcode: int | None = None, payload: object = None) -> None:
         """The engine cannot serve: every open call ends with this, once nothing of it runs."""
         for book in self.calls.values():
-            book.failure = FailCall(book.id, reason, exitcode, payload)
+            if book.failure is None or book.stop_at is None:  # else it is ending: why, is known
+                book.failure = FailCall(book.id, reason, exitcode, payload)
             book.stop(0)
             self._drop_unwanted(book)
 
@@ -247,7 +252,7 @@ class Scheduler:
         book = self._open(first.call)
         book.workers.discard(worker.id)
         pieces = [Piece(chunk.start, chunk.stop, chunk.solo) for chunk in later]
-        guilty = guilty_item(book, first, event.running)
+        guilty = guilty_item(book, worker, event.running)
         if guilty is not None:
             pieces += [
                 Piece(first.next, guilty, first.solo),
@@ -272,9 +277,10 @@ class Scheduler:
 
     def _deadline_passed(self) -> None:
         for worker in self._staff.overdue(self._now):
-            if worker.state is WorkerState.STARTING:
-                self._start_failed("timeout", None)
+            late = worker.state is WorkerState.STARTING
             self._out += self._staff.next_step(worker, self._now)
+            if late:  # counted once it is leaving: while it was present there was still hope
+                self._start_failed("timeout", None)
 
     def _shut_down(self, *, cancel: bool) -> None:
         self._closing = True
@@ -295,7 +301,7 @@ class Scheduler:
         present = sum(worker.present for worker in self.workers.values())
         if self._failed_starts and present:
             return  # starting fails just now: those that are there do the work
-        for _ in range(present, workers_wanted(self.calls.values(), self._limit)):
+        for _ in range(present, workers_wanted(self.calls.values(), self.workers, self._limit)):
             worker = Worker(next(self._ids), self.story)
             self._out += self._staff.hire(worker, self._now)
 

@@ -76,6 +76,11 @@ class Worker:
         """From `at` on, `step` is due (None: nothing is)."""
         self.step, self.deadline = step, at
 
+    def hurry(self, at: float) -> None:
+        """What is due later than `at` is due then."""
+        if self.deadline is not None:
+            self.deadline = min(self.deadline, at)
+
     @property
     def present(self) -> bool:
         """Whether it serves, or soon will."""

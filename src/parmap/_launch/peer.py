@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 from parmap._core.events import IDLE, UNKNOWN
@@ -12,7 +13,6 @@ from parmap._wire.control import CONTROL_BYTES, Control
 from parmap._wire.frames import Frame, FrameReader, pack_frame
 
 if TYPE_CHECKING:
-    import signal
     from collections.abc import Callable
 
     from parmap._launch.base import Child
@@ -94,6 +94,14 @@ class Peer:
     def drop_chunks(self, chunk: int) -> None:
         """The worker gives back what it has not run of its chunks up to this one."""
         self._control.drop = chunk
+
+    def terminate(self) -> None:
+        """Interrupt what it runs (SIGTERM: its `finally` blocks run), and end it."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.send_signal(signal.SIGKILL)
 
     def send_signal(self, number: signal.Signals) -> None:
         """Signal the process, unless it is dead."""

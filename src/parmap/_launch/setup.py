@@ -24,16 +24,27 @@ class Setup:
         """`workers` share the CPUs; what they leave idle is for the calls within them."""
         if not isinstance(initargs, tuple):
             raise TypeError(f"initargs must be a tuple of arguments, not {type(initargs).__name__}")
-        self._budget = max(0, options.usable_cpus() - workers) // workers + 1
+        self._budget = budget(workers)
         self._initializer: Encoded | None = None
         if initializer is not None:
             self._initializer = Codec("to worker").dumps((initializer, initargs), "initializer")
 
     def frame(self, name: str) -> Frame:
         """The frame for the worker of that name."""
-        told = {"name": name, "argv": list(sys.argv), "budget": self._budget}
-        head = pickle.dumps(told, pickle.HIGHEST_PROTOCOL)
+        head = introduction(name, self._budget, parent=None)
         if self._initializer is None:
             return Frame(fr.SETUP, segments=[head])
         initializer = self._initializer
         return Frame(fr.SETUP, segments=[head, *initializer.segments], fds=initializer.fds)
+
+
+def budget(workers: int) -> int:
+    """How many CPUs the calls within each of so many workers may use: its own, and a share of the
+    idle ones."""
+    return max(0, options.usable_cpus() - workers) // workers + 1
+
+
+def introduction(name: str, cpus: int, *, parent: tuple[str, int] | None) -> bytes:
+    """What a worker is told first; `parent`: the name and pid that `multiprocessing` shall show."""
+    told = {"name": name, "argv": list(sys.argv), "budget": cpus, "parent": parent}
+    return pickle.dumps(told, pickle.HIGHEST_PROTOCOL)

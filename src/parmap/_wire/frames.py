@@ -31,12 +31,14 @@ CHUNK = 3
 FORGET = 4
 STOP = 5
 ADOPT = 6
+MEMBER = 7
 # Kinds of frame to the caller.
 READY = 16
 RESULTS = 17
 INIT_FAILED = 18
 STALE = 19
 LOG = 20  # reserved
+NOTICE = 21
 
 FLAG_LAST = 1
 """The chunk is over: no more results of it will come."""
@@ -53,8 +55,9 @@ FLAG_STOP_ON_FAILURE = 32
 
 KIND_NAMES = {
     SETUP: "SETUP", FUNCTION: "FUNCTION", CHUNK: "CHUNK", FORGET: "FORGET", STOP: "STOP",
-    ADOPT: "ADOPT",
+    ADOPT: "ADOPT", MEMBER: "MEMBER",
     READY: "READY", RESULTS: "RESULTS", INIT_FAILED: "INIT_FAILED", STALE: "STALE", LOG: "LOG",
+    NOTICE: "NOTICE",
 }  # fmt: skip
 
 MAGIC = 0x50_4D_46_31

@@ -23,6 +23,15 @@ class Terminated(SystemExit):
     """
 
 
+def die_of_sigterm() -> NoReturn:
+    """End as the signal would have ended this process: that is the truth about its exit."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    os.kill(os.getpid(), signal.SIGTERM)
+    os._exit(EXIT_TERMINATED)
+
+
 def _terminated(signum: int, frame: FrameType | None) -> NoReturn:
     raise Terminated(EXIT_TERMINATED)
 

@@ -42,9 +42,10 @@ def serve(link: Link, lifeline: int, page: Segment) -> NoReturn:
         hygiene.take_over_signals()
         hygiene.die_with_parent(lifeline)
         hygiene.close_in_forked_children([link.fileno()])
-        _Worker(link, Control(page)).run()
+        status = _Worker(link, Control(page), lifeline).run()
     except Terminated:
-        status = hygiene.EXIT_TERMINATED
+        hygiene.flush_streams()
+        hygiene.die_of_sigterm()
     except ConnectionError:
         pass  # the parent is gone, and so is the reason to be here
     except BaseException:
@@ -58,26 +59,29 @@ def serve(link: Link, lifeline: int, page: Segment) -> NoReturn:
 class _Worker:
     """What one worker knows: the functions of the calls that it serves."""
 
-    def __init__(self, link: Link, control: Control) -> None:
+    def __init__(self, link: Link, control: Control, lifeline: int) -> None:
         self._link = link
         self._control = control
+        self._lifeline = lifeline
         self._reader = FrameReader(close_quietly)
         self._codec = Codec("to caller")
         self._functions: dict[int, tuple[Callable[..., Any], Codec]] = {}
         self._taken = Taken()
 
-    def run(self) -> None:
-        """Handle frames until the stream ends."""
+    def run(self) -> int:
+        """Handle frames until the stream ends, or one ends the worker; returns the exit code."""
         self._say(Frame(fr.READY, extra=0))
         while True:
             size, fds = self._link.receive_into(self._reader.get_buffer())
             if size == 0:
-                return
+                return 0
             for frame in self._reader.received(size, fds):
-                if not self._handle(frame):
-                    return
+                status = self._handle(frame)
+                if status is not None:
+                    return status
 
-    def _handle(self, frame: Frame) -> bool:
+    def _handle(self, frame: Frame) -> int | None:
+        """Do what a frame says; an exit code, if it was the last one."""
         match frame.kind:
             case fr.CHUNK:
                 self._run_chunk(frame)
@@ -86,14 +90,23 @@ class _Worker:
             case fr.FORGET:
                 self._functions.pop(frame.call, None)
             case fr.ADOPT:
-                # A stale worker just leaves: what it holds is given back by its death, unrun.
                 adopted = self._codec.for_call().loads(Encoded.from_segments(frame.segments))
-                return self._taken.take_over(adopted)
+                if not self._taken.take_over(adopted):
+                    return 0  # stale: what it holds is given back by its death, unrun
             case fr.SETUP:
                 return self._set_up(frame)
+            case fr.MEMBER:
+                return self._run_member(frame)
             case fr.STOP:
-                return False
-        return True
+                return 0
+        return None
+
+    def _run_member(self, frame: Frame) -> int:
+        from parmap._worker import member
+
+        fn, codec = self._functions[frame.call]
+        member.current = member.Member(self._link, codec, frame.call)
+        return member.current.run(fn)
 
     def _run_chunk(self, frame: Frame) -> None:
         self._control.running = SOMETHING  # should a part of it end the process on arrival
@@ -113,16 +126,20 @@ class _Worker:
         except BaseException as error:  # it is the failure of each item
             return _Broken(error), codec
 
-    def _set_up(self, frame: Frame) -> bool:
-        """Who this worker is, and the initializer.  False: it failed, and the parent knows."""
+    def _set_up(self, frame: Frame) -> int | None:
+        """Who this worker is, and the initializer; an exit code if that failed."""
         setup = pickle.loads(frame.segments[0])
         sys.argv[:] = setup["argv"]
         _nesting.budget = setup["budget"]
+        if setup["parent"] is not None:
+            from parmap._worker.member import become
+
+            become(setup["name"], setup["parent"], self._lifeline)
         if len(frame.segments) > 1 and not self._initialize(frame):
-            return False
+            return 1  # the parent knows
         self._taken.note_modules()
         self._say(Frame(fr.READY, extra=1))
-        return True
+        return None
 
     def _initialize(self, frame: Frame) -> bool:
         codec = self._codec.for_call()

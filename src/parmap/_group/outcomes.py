@@ -1,0 +1,140 @@
+"""What became of the workers of a group, as values and failures for their owner."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from parmap._calls.outcomes import add_note
+from parmap._calls.run import groupable
+from parmap._core.supervision import FAILURES, End
+from parmap._wire.payload import ERROR, unpack
+from parmap.errors import (
+    SerializationError,
+    TaskErrorGroup,
+    TaskFailure,
+    WorkerLostError,
+    WorkerStartError,
+    attach_failure,
+    death_in_words,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from parmap._calls.remote import Report
+    from parmap._core.supervision import Settle
+    from parmap._group.loop import GroupLoop
+    from parmap._group.seat import Seat
+
+
+def value_of(seat: Seat) -> Any:
+    """What the worker's function returned; raises if it did not."""
+    settled = seat.settled
+    assert settled is not None
+    if settled.end is End.RETURNED:
+        return outcome_of(seat, _report(settled))
+    if settled.end in FAILURES:
+        raise failure_in(seat).error
+    how = "was stopped with its group" if settled.end is End.STOPPED else "was ended by its owner"
+    raise WorkerLostError(f"worker {seat.name} {how}, before its function returned",
+                          exitcode=settled.exitcode, attempts=settled.attempts)  # fmt: skip
+
+
+def outcome_of(seat: Seat, report: Report) -> Any:
+    """The one value of a report; raises what was sent instead of it, or what decoding it raises.
+
+    Decoded once, and then kept: several threads may ask for it.
+    """
+    with seat.changed:
+        kept = seat.decoded.get(id(report))
+        if kept is None:
+            kept = seat.decoded[id(report)] = (report, *_decode(seat, report))
+    _, value, error = kept
+    if error is not None:
+        raise error
+    return value
+
+
+def failure_in(seat: Seat) -> TaskFailure:
+    """How the worker failed: the error is one and the same object each time."""
+    with seat.changed:
+        if seat.failure is None:
+            seat.failure = _failure(seat)
+        return seat.failure
+
+
+def failures_of(loop: GroupLoop, seats: Sequence[Seat]) -> list[TaskFailure]:
+    """The failures, the one that was seen first in front."""
+    by_number = {seat.number: seat for seat in seats}
+    return [failure_in(by_number[settled.member]) for settled in loop.failures]
+
+
+def results_of(seats: Sequence[Seat]) -> list[Any]:
+    """What `on_error="return"` would give: values, and failures in their place."""
+    results: list[Any] = []
+    for index, seat in enumerate(seats):
+        try:
+            results.append(value_of(seat))
+        except Exception as error:  # it stands in the list, for the caller to see
+            results.append(TaskFailure(index, error))
+    return results
+
+
+def raise_first(failures: list[TaskFailure]) -> NoReturn:
+    """Raise the failure that was seen first; it knows of the others."""
+    first, *others = failures
+    attach_failure(
+        first.error, TaskFailure(first.index, first.error, first.attempts, tuple(others))
+    )
+    raise first.error
+
+
+def raise_group(name: str, failures: list[TaskFailure], body: Exception | None) -> NoReturn:
+    """Raise every failure as one group, the error of the `with` block in front."""
+    errors = [groupable(failure) for failure in failures if failure.error is not body]
+    count = f"{len(failures)} failed" if failures else "the block raised"
+    raise TaskErrorGroup(f"{name}: {count}", [body, *errors] if body is not None else errors)
+
+
+def _failure(seat: Seat) -> TaskFailure:
+    settled = seat.settled
+    assert settled is not None
+    error: BaseException
+    match settled.end:
+        case End.RAISED:
+            _, raised = _decode(seat, _report(settled))
+            assert raised is not None
+            error = raised
+        case End.NOT_STARTED:
+            error = WorkerStartError(f"worker {seat.name} could not be started: {settled.payload}")
+        case _:
+            words = death_in_words(settled.exitcode)
+            error = WorkerLostError(
+                f"worker {seat.name} {words}", exitcode=settled.exitcode, attempts=settled.attempts
+            )
+    add_note(error, f"parmap: worker {seat.name} (pid {seat.pid}), attempt {settled.attempts}")
+    failure = TaskFailure(seat.number - 1, error, settled.attempts)
+    attach_failure(error, failure)
+    return failure
+
+
+def _report(settled: Settle) -> Report:
+    report: Report = settled.payload  # type: ignore[assignment]  # opaque to the core; ours
+    return report
+
+
+def _decode(seat: Seat, report: Report) -> tuple[Any, BaseException | None]:
+    (item,) = unpack(report.segments, report.take_fds(), report.block, seat.codec)
+    try:
+        value = item.load()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        refusal = SerializationError(
+            f"what worker {seat.name} sent could not be unpickled: {type(error).__name__}",
+            direction="to caller",
+            path="result",
+        )
+        refusal.__cause__ = error
+        return None, refusal
+    return (None, value) if item.kind == ERROR else (value, None)
