@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Piece:
     """Items `start .. stop - 1` that wait.  `solo`: each goes alone, because one of them is
-    suspected of having ended a worker and must not take its neighbours along."""
+    suspected of having ended a worker and must not take its neighbours along.
+    """
 
     start: int
     stop: int

@@ -53,7 +53,8 @@ def workers_wanted(calls: Iterable[Call], workers: Mapping[int, Worker], limit: 
 
 def _others_deserve(call: Call, hungry: Iterable[Call]) -> bool:
     """Whether another call has fewer workers: then this one's workers must come free between two
-    chunks, or a second chunk that always waits there would starve the other call for ever."""
+    chunks, or a second chunk that always waits there would starve the other call for ever.
+    """
     return any(
         len(other.workers) < min(other.cap, len(call.workers))
         for other in hungry

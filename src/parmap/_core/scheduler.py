@@ -46,7 +46,8 @@ class Scheduler:
 
     def __init__(self, *, limit: int | None = None, idle_timeout: float | None = None) -> None:
         """At most `limit` workers (None: the largest cap among the open calls); a worker that has
-        been idle for `idle_timeout` seconds is retired (None: never)."""
+        been idle for `idle_timeout` seconds is retired (None: never).
+        """
         self.calls: dict[int, Call] = {}
         self._staff = Staff(idle_timeout)
         self.workers = self._staff.members

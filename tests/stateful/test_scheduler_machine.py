@@ -1,0 +1,174 @@
+"""Hypothesis drives the scheduler through a pretend world that has the real races.
+
+The rules that are checked stand in `support/pretend_world.py`, at each command; here is only what
+may happen, and in the end the fair run in which everything must come to its end.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from parmap._core.events import OnFailure
+from support.pretend_world import Fate, Process, Start, World
+
+PICK = st.integers(0, 7)
+# Most items are fine, or nothing would ever get far enough to be lost.
+FATES = st.lists(st.sampled_from([*[Fate.FINE] * 9, Fate.FAILS, *Fate]), max_size=30).map(tuple)
+
+
+class SchedulerMachine(RuleBasedStateMachine):
+    """Callers, processes and time, in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World()
+        self.how_it_ends = Start.COMES
+
+    @initialize(
+        limit=st.sampled_from([None, None, 1, 2, 3]),
+        idle_timeout=st.sampled_from([None, 1.0]),
+        how=st.sampled_from([Start.COMES, Start.COMES, *Start]),
+    )
+    def begin(self, limit: int | None, idle_timeout: float | None, how: Start) -> None:
+        self.world = World(limit=limit, idle_timeout=idle_timeout)
+        self.how_it_ends = how
+
+    # ------------------------------------------------------------------ callers
+
+    @precondition(lambda self: len(self.world.calls) < 3)
+    @rule(
+        cap=st.integers(1, 4),
+        chunksize=st.sampled_from([None, None, 1, 3, 5]),
+        on_failure=st.sampled_from([OnFailure.FINISH_EARLIER, *OnFailure]),
+        fates=FATES,
+        cost=st.sampled_from([1e-6, 1e-3, 1e-3, 0.05]),
+        cursed=st.sampled_from([*[False] * 7, True]),
+        count=st.integers(0, 40),
+        whole=st.booleans(),
+    )
+    def open_call(self, cap, chunksize, on_failure, fates, cost, cursed, count, whole) -> None:
+        call = self.world.open_call(
+            cap=cap,
+            chunksize=chunksize,
+            on_failure=on_failure,
+            fates=fates,
+            cost=cost,
+            cursed=cursed,
+        )
+        self.world.feed(call, count)
+        if whole:
+            self.world.end_input(call)
+
+    @precondition(lambda self: self.world.opened)
+    @rule(pick=PICK, count=st.integers(1, 20))
+    def feed(self, pick: int, count: int) -> None:
+        call = self.call(pick)
+        book = self.world.calls.get(call)
+        if book is None or not book.all_fed:
+            self.world.feed(call, count)
+
+    @precondition(lambda self: self.world.opened)
+    @rule(pick=PICK)
+    def end_input(self, pick: int) -> None:
+        self.world.end_input(self.call(pick))
+
+    @precondition(lambda self: self.world.opened)
+    @rule(pick=PICK, index=st.integers(0, 40))
+    def cancel_item(self, pick: int, index: int) -> None:
+        self.world.cancel_item(self.call(pick), index)
+
+    @precondition(lambda self: self.world.opened)
+    @rule(pick=PICK, hurry=st.booleans())
+    def cancel_call(self, pick: int, *, hurry: bool) -> None:
+        self.world.cancel_call(self.call(pick), hurry=hurry)
+
+    @precondition(lambda self: self.world.opened > 2)
+    @rule(cancel=st.booleans())
+    def shut_down(self, *, cancel: bool) -> None:
+        self.world.shut_down(cancel=cancel)
+
+    @rule(seconds=st.sampled_from([0.01, 0.1, 0.4, 1.0, 200.0]))
+    def wait(self, seconds: float) -> None:
+        self.world.wait(seconds)
+
+    # ------------------------------------------------------------------ processes
+
+    @precondition(lambda self: self.world.processes)
+    @rule(rounds=st.integers(1, 12))
+    def all_goes_well_for_a_while(self, rounds: int) -> None:
+        for _ in range(rounds):
+            self.world.hum()
+
+    @precondition(lambda self: self.world.processes)
+    @rule(pick=PICK, how=st.sampled_from(Start))
+    def start(self, pick: int, how: Start) -> None:
+        self.world.start(self.process(pick), how)
+
+    @precondition(lambda self: self.world.processes)
+    @rule(pick=PICK, well=st.sampled_from([True, True, True, False]))
+    def prepare(self, pick: int, *, well: bool) -> None:
+        process = self.process(pick)
+        self.world.come_up(process)
+        self.world.get_ready(process, well=well)
+
+    @precondition(lambda self: self.world.processes)
+    @rule(pick=PICK, steps=st.integers(1, 30))
+    def work(self, pick: int, steps: int) -> None:
+        process = self.process(pick)
+        for _ in range(steps):
+            self.world.work(process)
+
+    @precondition(lambda self: self.world.processes)
+    @rule(pick=PICK)
+    def report(self, pick: int) -> None:
+        self.world.report(self.process(pick))
+
+    @precondition(lambda self: self.world.processes)
+    @rule(pick=PICK)
+    def give_back(self, pick: int) -> None:
+        self.world.give_back(self.process(pick))
+
+    @precondition(lambda self: self.world.processes)
+    @rule(pick=PICK, messages=st.integers(1, 3))
+    def hear(self, pick: int, messages: int) -> None:
+        process = self.process(pick)
+        for _ in range(messages):
+            self.world.hear(process)
+
+    @precondition(lambda self: self.world.processes)
+    @rule(pick=PICK, noticed=st.booleans())
+    def kill(self, pick: int, *, noticed: bool) -> None:
+        process = self.process(pick)
+        self.world.kill(process)
+        if noticed:
+            self.world.bury(process)
+
+    @precondition(lambda self: self.world.processes)
+    @rule(pick=PICK)
+    def bury(self, pick: int) -> None:
+        self.world.bury(self.process(pick))
+
+    # ------------------------------------------------------------------ the end
+
+    def teardown(self) -> None:
+        if sys.exc_info()[0] is not None:
+            return  # a step has failed: that is the news, not what the rest would make of it
+        self.world.run_to_the_end(self.how_it_ends)
+
+    # ------------------------------------------------------------------ choices
+
+    def call(self, pick: int) -> int:
+        """Any call that there ever was: of one that has ended, the caller may not know yet."""
+        return 1 + pick % self.world.opened
+
+    def process(self, pick: int) -> Process:
+        processes = list(self.world.processes.values())
+        return processes[pick % len(processes)]
+
+
+TestSchedulerMachine = SchedulerMachine.TestCase
+TestSchedulerMachine.settings = settings(stateful_step_count=60)
