@@ -206,10 +206,8 @@ def usable_cpus() -> int:
     >>> usable_cpus() >= 1
     True
     """
-    if hasattr(os, "sched_getaffinity"):
-        cpus = len(os.sched_getaffinity(0))
-    else:
-        cpus = os.cpu_count() or 1
+    affinity = getattr(os, "sched_getaffinity", None)  # not on every system
+    cpus = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
     quota = _cgroup_quota()
     return max(1, cpus if quota is None else min(cpus, math.ceil(quota)))
 

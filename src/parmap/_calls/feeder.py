@@ -54,7 +54,7 @@ class Feeder:
             self._inputs = None
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # noqa: BLE001 - raised in its place, after the earlier items
+        except BaseException as error:
             self._inputs, self.error = None, error
         if batch:
             self.fed += len(batch)

@@ -1,4 +1,4 @@
-"""One call over workers, seen from both sides: a caller feeds it and takes from it, a driver serves it."""
+"""One call over workers, seen from both sides: a caller feeds it, a driver serves it."""
 
 from __future__ import annotations
 

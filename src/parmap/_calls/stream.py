@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from parmap.errors import TaskFailure
     from parmap.options import OnError
 
-R = TypeVar("R", covariant=True)
+R_co = TypeVar("R_co", covariant=True)
 
 # Without a `buffersize`: results of this many items may wait for their consumer.  20,000 trivial
 # ones are 1 MB or so, and a stream of them is not slowed by a window of this size (measured).
 MOST_AHEAD = 20_000
 
 
-class ResultIterator(Iterator[R], Generic[R]):
+class ResultIterator(Iterator[R_co], Generic[R_co]):
     """The results of `parallel_imap`: an iterator to take from, to close early, to use with `with`.
 
     ``next`` blocks until the next result is there.  Several threads may take from one iterator;
@@ -71,7 +71,7 @@ class ResultIterator(Iterator[R], Generic[R]):
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> R:
+    def __next__(self) -> R_co:
         with self._lock:
             try:
                 return self._next()
@@ -118,7 +118,7 @@ class ResultIterator(Iterator[R], Generic[R]):
 
     # ------------------------------------------------------------------ one result
 
-    def _next(self) -> R:
+    def _next(self) -> R_co:
         if self._over:
             raise StopIteration
         wait: float | None = 0.0
@@ -131,14 +131,14 @@ class ResultIterator(Iterator[R], Generic[R]):
             room = self._room()
             wait = None if self._feeder.ended or room < 1 else self._feeder.feed(room)
 
-    def _give(self) -> R:
+    def _give(self) -> R_co:
         outcome = self._ready.popleft()
         self._given += 1
         if type(outcome) is Failed:
             if self._mode == "raise":
                 raise outcome.failure.error
             self._failures_seen(outcome.failure)
-        value: R = unwrap(outcome)
+        value: R_co = unwrap(outcome)
         if self._mode == "group":
             self._kept.append(value)
             if type(outcome) is Failed:

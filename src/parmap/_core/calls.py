@@ -47,8 +47,8 @@ class Call:
         "workers",
     )
 
-    def __init__(self, id: int, cap: int, chunksize: int | None, on_failure: OnFailure) -> None:
-        self.id = id
+    def __init__(self, number: int, cap: int, chunksize: int | None, on_failure: OnFailure) -> None:
+        self.id = number
         self.cap = cap
         self.on_failure = on_failure
         self.sizer = ChunkSizer(chunksize)

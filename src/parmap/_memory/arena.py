@@ -205,7 +205,7 @@ class Block:
         """Internal: the presence of `number` has been counted for this object."""
         self.arena = arena
         self.number = number
-        self.offset, self.nbytes = arena._place(number)  # noqa: SLF001 - same module
+        self.offset, self.nbytes = arena._place(number)
 
     @property
     def segment(self) -> Segment:
@@ -227,7 +227,7 @@ class Block:
         return BlockLock(self, at)
 
     def __reduce__(self) -> tuple[Callable[[Ticket, int], Block], tuple[Ticket, int]]:
-        return _arrive, (self.arena._travel(self.number), self.number)  # noqa: SLF001
+        return _arrive, (self.arena._travel(self.number), self.number)
 
     def __repr__(self) -> str:
         return f"<Block {self.number}: {self.nbytes} bytes>"
@@ -235,7 +235,7 @@ class Block:
     def __del__(self) -> None:
         # A process that ends lets go of everything; its modules may be half gone by now.
         if hasattr(self, "offset") and not _finalizing():
-            self.arena._drop(self.number)  # noqa: SLF001
+            self.arena._drop(self.number)
 
 
 class BlockLock(RobustLock):
@@ -269,7 +269,7 @@ def default_arena() -> Arena:
     with _arenas_lock:
         if _default is None:
             _default = Arena.create()
-            _default._words[_DEFAULT] = 1  # noqa: SLF001
+            _default._words[_DEFAULT] = 1
         return _default
 
 
@@ -283,7 +283,7 @@ def _arena_of(segment: Segment) -> Arena:
             arena = Arena(segment)
             key = segment.key
             _arenas[key] = ref(arena, lambda gone: _forget(key, gone))
-        if _default is None and arena._words[_DEFAULT]:  # noqa: SLF001
+        if _default is None and arena._words[_DEFAULT]:
             _default = arena
     return arena
 
@@ -299,7 +299,7 @@ def _arrive(ticket: Ticket, number: int) -> Block:
         # Not `fd` itself, which counts as a user of the block as long as it is open.
         own = reopen(fd) if locks_open_files() else duplicate(fd)
         arena = _arena_of(Segment.from_fd(own))
-        arena._join(number)  # noqa: SLF001
+        arena._join(number)
     finally:
         close_quietly(fd)  # only now: the block was in use all the time
     return Block(arena, number)

@@ -53,7 +53,7 @@ class Gate:
         lock: Any = RLock()
         self.enter: Callable[..., bool] = lock.acquire
         self.leave: Callable[[], None] = lock.release
-        self.entered: Callable[[], bool] = lock._is_owned  # noqa: SLF001 - threading.Condition uses it
+        self.entered: Callable[[], bool] = lock._is_owned
         self.owner = 0  # the thread that holds the lock
         self.abandoned = False
 

@@ -203,7 +203,7 @@ _mutex: Any = RLock()
 
 def inside() -> bool:
     """Whether this thread is half-way through a change here, so that a finaliser must come back."""
-    return bool(_mutex._is_owned())  # noqa: SLF001 - threading.Condition uses it
+    return bool(_mutex._is_owned())
 
 
 def lock_file_of(segment: Segment) -> LockFile:
@@ -242,14 +242,14 @@ def _before_fork() -> None:
     _mutex.acquire()  # no other thread may be half-way through a change in the child's copy
     for file in _live():
         try:
-            file._prepare_fork()  # noqa: SLF001 - same module
+            file._prepare_fork()
         except OSError:
             pass  # out of descriptors: the child shares this one's description
 
 
 def _after_fork_parent() -> None:
     for file in _live():
-        file._end_fork(child=False)  # noqa: SLF001
+        file._end_fork(child=False)
     _mutex.release()
 
 
@@ -257,7 +257,7 @@ def _after_fork_child() -> None:
     global _mutex
     _mutex = RLock()
     for file in _live():
-        file._end_fork(child=True)  # noqa: SLF001
+        file._end_fork(child=True)
 
 
 if hasattr(os, "register_at_fork"):

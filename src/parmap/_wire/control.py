@@ -6,7 +6,6 @@ after its writer was killed.
 
 from __future__ import annotations
 
-
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:
     from parmap._memory.segment import Segment
