@@ -1,0 +1,211 @@
+"""Blocks of shared memory for messages that fit no slot.
+
+A block is never given back to the file, but used again: touching new memory costs ten times what
+copying into warm memory does.  Sizes are powers of two; what a block does not fill was never
+touched and costs nothing.
+
+**Who owns a block.**  Free, or used; then its owner word names the process that writes or reads it,
+until the one store that makes it free.  In between it may be in the queue, where its owner does not
+matter.  So a used block is lost, and is found by the sweep, exactly if its owner is dead and no
+slot in the queue names it.  Everything here needs the channel's lock, but for `release`, which is
+one store.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+
+from parmap._channel.layout import BLOCKS, HEAP_END, PAGE, SWEEP_AT, Layout
+from parmap._memory.host import LINUX, portable_level
+from parmap._memory.words import words
+
+TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from parmap._memory.segment import Segment
+
+_FREE, _USED = 0x40, 0x80  # and the size class
+_SMALLEST = 8  # 256 bytes
+_SLACK = 16
+# A block above this gives its memory back when it is released: it was one message alone.
+_KEPT_WARM = 1 << 26
+# When the file is this long, free blocks of other sizes give theirs back before it grows.
+_THRIFTY_FROM = 1 << 28
+_PID_BITS = 22
+
+
+class Heap:
+    """The blocks of one channel."""
+
+    __slots__ = ("_buf", "_layout", "_owners", "_places", "_queued", "_segment", "_words")
+
+    def __init__(
+        self, segment: Segment, layout: Layout, queued: Callable[[], set[int]]
+    ) -> None:
+        """`queued` gives the blocks that slots in the queue name."""
+        self._segment = segment
+        self._layout = layout
+        self._queued = queued
+        self._words = words(segment, 0, SWEEP_AT + 1)
+        self._owners = words(segment, layout.owners, layout.blocks)
+        self._places = words(segment, layout.places, layout.blocks)
+        self._buf = segment.buf  # for the tables only: it may be older than the file is long
+
+    def allocate(self, nbytes: int) -> int | None:
+        """Return a block that belongs to this process, or None if all numbers are in use."""
+        size_class = max(_SMALLEST, (nbytes - 1).bit_length())
+        block = self._reuse(size_class)
+        if block is None and self._words[BLOCKS] >= max(self._words[SWEEP_AT], _SLACK):
+            self._sweep()
+            block = self._reuse(size_class)
+        return self._append(size_class) if block is None else block
+
+    def own(self, block: int) -> None:
+        """This process is about to read it."""
+        self._owners[block] = identity()
+
+    def release(self, block: int) -> None:
+        """It is free.  By its owner only; needs no lock."""
+        state = self._layout.states + block
+        size_class = self._buf[state] & 0x3F
+        if 1 << size_class > _KEPT_WARM:
+            self._give_back(block, size_class)
+        self._buf[state] = _FREE | size_class
+
+    def view(self, block: int, nbytes: int) -> memoryview:
+        """Return the first bytes of a block.  Release the view before the block."""
+        start = self._places[block]
+        if start + nbytes > self._segment.size:
+            self._segment.refresh()
+        return memoryview(self._segment.buf)[start : start + nbytes]
+
+    def statistics(self) -> dict[str, int]:
+        """Return how many blocks there are, how many are in use, and where the file ends."""
+        states = self._layout.states
+        table = self._buf[states : states + self._words[BLOCKS]]
+        used = sum(1 for state in table if state & _USED)
+        return {"blocks": len(table), "used": used, "bytes": self._words[HEAP_END]}
+
+    def _reuse(self, size_class: int) -> int | None:
+        states = self._layout.states
+        end = states + self._words[BLOCKS]
+        at = self._buf.find(bytes((_FREE | size_class,)), states, end)
+        if at < 0:
+            return None
+        self._owners[at - states] = identity()
+        self._buf[at] = _USED | size_class
+        return at - states
+
+    def _append(self, size_class: int) -> int | None:
+        number = self._words[BLOCKS]
+        if number == self._layout.blocks:
+            return None
+        start = self._words[HEAP_END]
+        end = start + max(1 << size_class, 64)
+        if 1 << size_class >= PAGE:
+            start = (start + PAGE - 1) // PAGE * PAGE
+            end = start + (1 << size_class)
+        if end > self._segment.size and end > self._segment.refresh():
+            if end > _THRIFTY_FROM:
+                self._give_back_free()
+            self._segment.grow(max(end, min(2 * self._segment.size, end + _THRIFTY_FROM)))
+        self._places[number] = start
+        self._owners[number] = identity()
+        self._buf[self._layout.states + number] = _USED | size_class
+        self._words[HEAP_END] = end
+        self._words[BLOCKS] = number + 1  # from this store on it exists
+        return number
+
+    def _sweep(self) -> None:
+        """Free the blocks of the dead."""
+        queued = self._queued()
+        states, live = self._layout.states, 0
+        verdicts: dict[int, bool] = {}
+        for number in range(self._words[BLOCKS]):
+            if not self._buf[states + number] & _USED:
+                continue
+            owner = self._owners[number]
+            if owner not in verdicts:
+                verdicts[owner] = is_alive(owner)
+            if number in queued or verdicts[owner]:
+                live += 1
+            else:
+                self.release(number)
+        self._words[SWEEP_AT] = 2 * live + _SLACK
+
+    def _give_back_free(self) -> None:
+        states = self._layout.states
+        for number in range(self._words[BLOCKS]):
+            state = self._buf[states + number]
+            if state & _FREE:
+                self._give_back(number, state & 0x3F)
+
+    def _give_back(self, block: int, size_class: int) -> None:
+        """Let the system have the memory of a block back; the block stays."""
+        start = self._places[block]
+        advice = getattr(mmap, "MADV_REMOVE", None)
+        if advice is None or start % PAGE or 1 << size_class < PAGE:
+            return
+        self._segment.refresh()
+        try:
+            self._segment.buf.madvise(advice, start, 1 << size_class)
+        except OSError:
+            return  # this file cannot: then it stays warm
+
+
+def is_alive(owner: int) -> bool:
+    """Whether the process of that identity lives; in doubt it does."""
+    pid = owner & (1 << _PID_BITS) - 1
+    if portable_level() != LINUX:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        except OSError:
+            return True
+        return True
+    return _identity_of(pid) == owner
+
+
+_identity = 0
+
+
+def identity() -> int:
+    """Return this process's identity: its pid, and when it began, since pids are used again."""
+    return _identity or _learn_identity()
+
+
+def _learn_identity() -> int:
+    global _identity
+    pid = os.getpid()
+    _identity = _identity_of(pid) if portable_level() == LINUX else pid
+    return _identity
+
+
+def _identity_of(pid: int) -> int:
+    """Return the identity of the process that has this pid now; 0 if there is none."""
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return 0
+    try:
+        text = os.read(fd, 4096)
+    except OSError:
+        return 0
+    finally:
+        os.close(fd)
+    fields = text[text.rindex(b")") + 2 :].split()
+    if fields[0] in (b"Z", b"X"):
+        return 0  # dead, and not yet buried
+    return pid | int(fields[19]) << _PID_BITS
+
+
+def _forget_identity() -> None:
+    global _identity
+    _identity = 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_identity)

@@ -1,0 +1,94 @@
+"""Sleeping until a bell rings or the other side is gone.
+
+On Linux one epoll per process and side: the bell wakes ONE of all sleepers in all processes
+(EPOLLEXCLUSIVE), and the hang-up of the other side's presence, which is also there before anybody
+ever came, is reported only when it happens (EPOLLET).  Elsewhere `poll`, bounded.
+
+No sleep is longer than `_LONGEST`.  A sleeper that was killed between being rung and taking the
+message has taken the wake-up with it, and the message must not lie there until the next one.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+
+from parmap._memory.host import LINUX, portable_level
+
+TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
+if TYPE_CHECKING:
+    from parmap._channel.bell import Bell
+    from parmap._channel.presence import Presence
+
+_FIRST, _LONGEST = 0.1, 0.5
+_POLLED = 0.05  # where the hang-up is not polled for
+_YIELDS = 20  # about 10 us: on a busy channel the other side is often just about to act
+
+_yield = getattr(os, "sched_yield", None)
+
+
+class Waiter:
+    """What one process waits on for one direction of one channel.  Thread-safe."""
+
+    __slots__ = ("_bell", "_epoll", "_presence")
+
+    def __init__(self, bell: Bell, presence: Presence) -> None:
+        self._bell = bell
+        self._presence = presence
+        self._epoll: select.epoll | None = None
+
+    def prepare(self) -> None:
+        """From here on nothing is missed: look once more before sleeping."""
+        if self._epoll is None and portable_level() == LINUX:
+            epoll = select.epoll()
+            epoll.register(self._bell.fileno(), select.EPOLLIN | select.EPOLLEXCLUSIVE)
+            epoll.register(self._presence.fileno(), select.EPOLLHUP | select.EPOLLET)
+            epoll.poll(0)  # takes the hang-up that has been there all the time
+            self._epoll = epoll
+
+    def sleep(self, seconds: float | None, turn: int) -> bool:
+        """Sleep until rung, at most `seconds`; `turn` counts the sleeps of one wait.
+
+        Whether the other side has hung up meanwhile.
+        """
+        longest = min(_FIRST * 2**turn, _LONGEST) if turn < 8 else _LONGEST
+        if self._epoll is None:
+            longest = min(longest, _POLLED)
+        if seconds is not None:
+            longest = max(0.0, min(seconds, longest))
+        if self._epoll is None:
+            poller = select.poll()
+            poller.register(self._bell.fileno(), select.POLLIN)
+            poller.poll(longest * 1000)
+            return True
+        events = self._epoll.poll(longest, 2)
+        presence = self._presence.fileno()
+        return any(fd == presence for fd, _ in events)
+
+    def close(self) -> None:
+        """Forget the epoll: in a forked child it would share the parent's events."""
+        if self._epoll is not None:
+            self._epoll.close()
+            self._epoll = None
+
+
+def yields() -> range:
+    """How often to let others run before sleeping."""
+    return range(_YIELDS if _yield is not None else 0)
+
+
+def give_way() -> None:
+    """Let another process or thread run."""
+    if _yield is not None:
+        _yield()
+
+
+def watch(bell: Bell, presence: Presence) -> select.epoll | None:
+    """Return what a program can poll for itself: readable when there is something to receive."""
+    if portable_level() != LINUX:
+        return None
+    epoll = select.epoll()
+    epoll.register(bell.fileno(), select.EPOLLIN)
+    epoll.register(presence.fileno(), select.EPOLLHUP | select.EPOLLET)
+    epoll.poll(0)
+    return epoll
