@@ -38,7 +38,7 @@ lint: $(VENV)/.installed-dev  ## ruff, both the rules and the format
 types: $(VENV)/.installed-dev  ## mypy (strict), pyright, and a complete public face
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	$(BIN)/pyright --pythonpath $(BIN)/python --verifytypes parmap --ignoreexternal
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pyright --verifytypes parmap --ignoreexternal  # it ignores --pythonpath
 
 docs: $(VENV)/.installed-dev  ## build the documentation, warnings are errors, and run its examples
 	$(SPHINX) -b html docs docs/_build/html

@@ -51,7 +51,7 @@ class WorkerLostError(ParmapError, BrokenExecutor):
         super().__init__(message or _in_words(index, exitcode, attempts, oom_kills))
         self.index = index
         self.exitcode = exitcode
-        self.signal = signal or signal_name(exitcode)
+        self.signal: str | None = signal or signal_name(exitcode)
         self.attempts = attempts
         self.stack = stack
         self.peak_rss = peak_rss

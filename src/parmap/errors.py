@@ -251,7 +251,7 @@ class InternalError(ParmapError):
 
     def __init__(self, message: str, story: Sequence[str] = ()) -> None:
         super().__init__(message)
-        self.story = tuple(story)
+        self.story: tuple[str, ...] = tuple(story)
 
     def __str__(self) -> str:
         story = "".join(f"\n  {printable(line)}" for line in self.story)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, over
 from parmap import options
 from parmap._calls.gather import gather
 from parmap._calls.inline import InlineSource
-from parmap._calls.stream import ResultIterator
+from parmap._calls.stream import ResultIterator, open_stream
 from parmap._core.events import OnFailure
 from parmap.observe.progress import ProgressReporter
 from parmap.pool import Pool, open_call
@@ -296,7 +296,7 @@ def parallel_imap(
         on_failure=on_failure,
     )  # fmt: skip
     reporter = ProgressReporter(shown, options.length_of(inputs))
-    return ResultIterator(
+    return open_stream(
         source, inputs, ordered=bool(ordered), mode=mode, buffersize=limit, reporter=reporter
     )
 

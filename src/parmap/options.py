@@ -146,11 +146,13 @@ def check_buffersize(value: object) -> int | None:
 
 def check_on_error(value: object) -> OnError:
     """One of the three modes."""
-    match value:
-        case "raise" | "group" | "return":
-            return value
-        case _:
-            raise ValueError(f"on_error must be 'raise', 'group' or 'return', not {value!r}")
+    if value == "raise":
+        return "raise"
+    if value == "group":
+        return "group"
+    if value == "return":
+        return "return"
+    raise ValueError(f"on_error must be 'raise', 'group' or 'return', not {value!r}")
 
 
 def check_progress(value: object) -> bool | str | Callable[..., object]:

@@ -47,10 +47,11 @@ class Worker(Generic[R]):
         0
     """
 
-    def __init__(self, seat: Seat, group: GroupLoop) -> None:
-        """Made by `WorkerGroup.start`."""
-        self._seat = seat
-        self._group = group
+    _seat: Seat
+    _group: GroupLoop
+
+    def __init__(self) -> None:
+        raise TypeError("a Worker is made by WorkerGroup.start")
 
     @property
     def name(self) -> str:
@@ -127,6 +128,13 @@ class Worker(Generic[R]):
         if settled is None:
             return f"<Worker {self.name}: running, pid {self.pid}>"
         return f"<Worker {self.name}: {settled.end.value}, exit code {settled.exitcode}>"
+
+
+def _new_worker(seat: Seat, group: GroupLoop) -> Worker[Any]:
+    worker: Worker[Any] = Worker.__new__(Worker)
+    worker._seat = seat
+    worker._group = group
+    return worker
 
 
 class WorkerGroup:
@@ -262,7 +270,7 @@ class WorkerGroup:
             self._loop.add(seat, 0, 0.0, 0.0)
         else:
             self._loop.add(seat, restart.max_restarts, restart.within, restart.delay)
-        return Worker(seat, self._loop)
+        return _new_worker(seat, self._loop)
 
 
 def run_workers(

@@ -42,31 +42,23 @@ class ResultIterator(Iterator[R_co], Generic[R_co]):
         []
     """
 
-    def __init__(
-        self,
-        source: Source,
-        inputs: Iterable[Any],
-        *,
-        ordered: bool,
-        mode: OnError,
-        buffersize: int | None,
-        reporter: Reporter,
-    ) -> None:
-        """Made by `parallel_imap`."""
-        self._source = source
-        self._feeder = Feeder(inputs, source)
-        self._mode = mode
-        self._buffersize = buffersize
-        self._ordered: ReorderBuffer[Any] | None = ReorderBuffer() if ordered else None
-        self._ready: deque[Any] = deque() if self._ordered is None else self._ordered.ready()
-        self._arrived = 0  # outcomes that have come
-        self._failed = 0  # failures among them
-        self._given = 0  # results taken by the consumer
-        self._failures: list[TaskFailure] = []
-        self._kept: list[Any] = []  # for the group's `results`
-        self._over = False
-        self._lock = threading.RLock()
-        self._reporter = reporter
+    _source: Source
+    _feeder: Feeder
+    _mode: OnError
+    _buffersize: int | None
+    _ordered: ReorderBuffer[Any] | None
+    _ready: deque[Any]
+    _reporter: Reporter
+    _arrived: int
+    _failed: int
+    _given: int
+    _failures: list[TaskFailure]
+    _kept: list[Any]
+    _over: bool
+    _lock: threading.RLock
+
+    def __init__(self) -> None:
+        raise TypeError("a ResultIterator is made by parallel_imap")
 
     def __iter__(self) -> Self:
         return self
@@ -189,3 +181,31 @@ class ResultIterator(Iterator[R_co], Generic[R_co]):
         hungry = self._source.appetite - (self._feeder.fed - self._arrived)
         ahead = self._buffersize or min(MOST_AHEAD, 2 * self._source.appetite)
         return max(0, min(hungry, ahead - (self._feeder.fed - self._given)))
+
+
+def open_stream(
+    source: Source,
+    inputs: Iterable[Any],
+    *,
+    ordered: bool,
+    mode: OnError,
+    buffersize: int | None,
+    reporter: Reporter,
+) -> ResultIterator[Any]:
+    """Make the iterator over the outcomes of an open call; nothing is read before its first `next`."""
+    stream: ResultIterator[Any] = ResultIterator.__new__(ResultIterator)
+    stream._source = source
+    stream._feeder = Feeder(inputs, source)
+    stream._mode = mode
+    stream._buffersize = buffersize
+    stream._ordered = ReorderBuffer() if ordered else None
+    stream._ready = deque() if stream._ordered is None else stream._ordered.ready()
+    stream._arrived = 0  # outcomes that have come
+    stream._failed = 0  # failures among them
+    stream._given = 0  # results taken by the consumer
+    stream._failures = []  # for the group
+    stream._kept = []  # for the group's `results`
+    stream._over = False
+    stream._lock = threading.RLock()
+    stream._reporter = reporter
+    return stream

@@ -48,9 +48,9 @@ def serve(link: Link, lifeline: int, page: Segment) -> NoReturn:
         hygiene.die_of_sigterm()
     except ConnectionError:
         pass  # the parent is gone, and so is the reason to be here
-    except BaseException:
+    except BaseException as error:
         status = 1
-        sys.excepthook(*sys.exc_info())
+        sys.excepthook(type(error), error, error.__traceback__)
     finally:
         hygiene.flush_streams()
         os._exit(status)
@@ -99,6 +99,8 @@ class _Worker:
                 return self._run_member(frame)
             case fr.STOP:
                 return 0
+            case kind:
+                raise AssertionError(f"the parent sent a frame of kind {kind}")
         return None
 
     def _run_member(self, frame: Frame) -> int:
