@@ -7,6 +7,7 @@ may happen, and in the end the fair run in which everything must come to its end
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -15,9 +16,24 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from parmap._core.events import OnFailure
 from support.pretend_world import Fate, Process, Start, World
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 PICK = st.integers(0, 7)
 # Most items are fine, or nothing would ever get far enough to be lost.
-FATES = st.lists(st.sampled_from([*[Fate.FINE] * 9, Fate.FAILS, *Fate]), max_size=30).map(tuple)
+FATES = st.lists(
+    st.sampled_from([*[Fate.FINE] * 12, Fate.FAILS, Fate.POISON, *Fate]), min_size=5, max_size=30
+).map(tuple)
+
+
+def rarely(value: bool) -> st.SearchStrategy[bool]:
+    """What ends everything must not happen in every run."""
+    return st.sampled_from([not value] * 7 + [value])
+
+
+def among(fit: Callable[[Process], Any]) -> Callable[[Any], Any]:
+    """The step makes sense while there is such a process."""
+    return precondition(lambda self: any(map(fit, self.world.processes.values())))
 
 
 class SchedulerMachine(RuleBasedStateMachine):
@@ -46,7 +62,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         on_failure=st.sampled_from([OnFailure.FINISH_EARLIER, *OnFailure]),
         fates=FATES,
         cost=st.sampled_from([1e-6, 1e-3, 1e-3, 0.05]),
-        cursed=st.sampled_from([*[False] * 7, True]),
+        cursed=rarely(True),
         count=st.integers(0, 40),
         whole=st.booleans(),
     )
@@ -63,18 +79,14 @@ class SchedulerMachine(RuleBasedStateMachine):
         if whole:
             self.world.end_input(call)
 
-    @precondition(lambda self: self.world.opened)
-    @rule(pick=PICK, count=st.integers(1, 20))
-    def feed(self, pick: int, count: int) -> None:
-        call = self.call(pick)
-        book = self.world.calls.get(call)
-        if book is None or not book.all_fed:
-            self.world.feed(call, count)
-
-    @precondition(lambda self: self.world.opened)
-    @rule(pick=PICK)
-    def end_input(self, pick: int) -> None:
-        self.world.end_input(self.call(pick))
+    @precondition(lambda self: self.unfed())
+    @rule(pick=PICK, count=st.integers(1, 20), more=st.booleans())
+    def feed(self, pick: int, count: int, *, more: bool) -> None:
+        unfed = self.unfed()
+        call = unfed[pick % len(unfed)]
+        self.world.feed(call, count)
+        if not more:
+            self.world.end_input(call)
 
     @precondition(lambda self: self.world.opened)
     @rule(pick=PICK, index=st.integers(0, 40))
@@ -82,14 +94,16 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.world.cancel_item(self.call(pick), index)
 
     @precondition(lambda self: self.world.opened)
-    @rule(pick=PICK, hurry=st.booleans())
-    def cancel_call(self, pick: int, *, hurry: bool) -> None:
-        self.world.cancel_call(self.call(pick), hurry=hurry)
+    @rule(pick=PICK, hurry=st.booleans(), really=rarely(True))
+    def cancel_call(self, pick: int, *, hurry: bool, really: bool) -> None:
+        if really:
+            self.world.cancel_call(self.call(pick), hurry=hurry)
 
     @precondition(lambda self: self.world.opened > 2)
-    @rule(cancel=st.booleans())
-    def shut_down(self, *, cancel: bool) -> None:
-        self.world.shut_down(cancel=cancel)
+    @rule(cancel=st.booleans(), really=rarely(True))
+    def shut_down(self, *, cancel: bool, really: bool) -> None:
+        if really:
+            self.world.shut_down(cancel=cancel)
 
     @rule(seconds=st.sampled_from([0.01, 0.1, 0.4, 1.0, 200.0]))
     def wait(self, seconds: float) -> None:
@@ -97,60 +111,60 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     # ------------------------------------------------------------------ processes
 
-    @precondition(lambda self: self.world.processes)
+    @among(lambda process: True)
     @rule(rounds=st.integers(1, 12))
     def all_goes_well_for_a_while(self, rounds: int) -> None:
         for _ in range(rounds):
             self.world.hum()
 
-    @precondition(lambda self: self.world.processes)
-    @rule(pick=PICK, how=st.sampled_from(Start))
+    @among(lambda process: process.asked)
+    @rule(pick=PICK, how=st.sampled_from([Start.COMES, *Start]))
     def start(self, pick: int, how: Start) -> None:
-        self.world.start(self.process(pick), how)
+        self.world.start(self.one(pick, lambda process: process.asked), how)
 
-    @precondition(lambda self: self.world.processes)
-    @rule(pick=PICK, well=st.sampled_from([True, True, True, False]))
+    @among(lambda process: process.runs and not process.came_ready)
+    @rule(pick=PICK, well=rarely(False))
     def prepare(self, pick: int, *, well: bool) -> None:
-        process = self.process(pick)
+        process = self.one(pick, lambda process: process.runs and not process.came_ready)
         self.world.come_up(process)
         self.world.get_ready(process, well=well)
 
-    @precondition(lambda self: self.world.processes)
+    @among(lambda process: process.runs and process.jobs)
     @rule(pick=PICK, steps=st.integers(1, 30))
     def work(self, pick: int, steps: int) -> None:
-        process = self.process(pick)
+        process = self.one(pick, lambda process: process.runs and process.jobs)
         for _ in range(steps):
             self.world.work(process)
 
-    @precondition(lambda self: self.world.processes)
+    @among(lambda process: process.between_items)
     @rule(pick=PICK)
     def report(self, pick: int) -> None:
-        self.world.report(self.process(pick))
+        self.world.report(self.one(pick, lambda process: process.between_items))
 
-    @precondition(lambda self: self.world.processes)
+    @among(lambda process: process.between_items)
     @rule(pick=PICK)
     def give_back(self, pick: int) -> None:
-        self.world.give_back(self.process(pick))
+        self.world.give_back(self.one(pick, lambda process: process.between_items))
 
-    @precondition(lambda self: self.world.processes)
+    @among(lambda process: process.pipe)
     @rule(pick=PICK, messages=st.integers(1, 3))
     def hear(self, pick: int, messages: int) -> None:
-        process = self.process(pick)
+        process = self.one(pick, lambda process: process.pipe)
         for _ in range(messages):
             self.world.hear(process)
 
-    @precondition(lambda self: self.world.processes)
+    @among(lambda process: process.runs)
     @rule(pick=PICK, noticed=st.booleans())
     def kill(self, pick: int, *, noticed: bool) -> None:
-        process = self.process(pick)
+        process = self.one(pick, lambda process: process.runs)
         self.world.kill(process)
         if noticed:
             self.world.bury(process)
 
-    @precondition(lambda self: self.world.processes)
+    @among(lambda process: not process.alive)
     @rule(pick=PICK)
     def bury(self, pick: int) -> None:
-        self.world.bury(self.process(pick))
+        self.world.bury(self.one(pick, lambda process: not process.alive))
 
     # ------------------------------------------------------------------ the end
 
@@ -165,8 +179,11 @@ class SchedulerMachine(RuleBasedStateMachine):
         """Any call that there ever was: of one that has ended, the caller may not know yet."""
         return 1 + pick % self.world.opened
 
-    def process(self, pick: int) -> Process:
-        processes = list(self.world.processes.values())
+    def unfed(self) -> list[int]:
+        return [book.id for book in self.world.calls.values() if not book.all_fed]
+
+    def one(self, pick: int, fit: Callable[[Process], Any]) -> Process:
+        processes = list(filter(fit, self.world.processes.values()))
         return processes[pick % len(processes)]
 
 

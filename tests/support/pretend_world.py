@@ -131,6 +131,15 @@ class Process:
     killed: bool = False
     held: deque[Held] = field(default_factory=deque)
 
+    @property
+    def runs(self) -> bool:
+        return self.alive and not self.asked
+
+    @property
+    def between_items(self) -> bool:
+        """It has begun a chunk, and is in none of its items."""
+        return self.runs and bool(self.jobs) and self.jobs[0].begun and not self.jobs[0].inside
+
 
 class World:
     """Everything around one scheduler."""
@@ -227,13 +236,13 @@ class World:
             process.alive = False
 
     def come_up(self, process: Process) -> None:
-        if self._runs(process) and not process.came_up:
+        if process.runs and not process.came_up:
             process.came_up = True
             process.pipe.append(ev.WorkerUp(process.number))
 
     def get_ready(self, process: Process, *, well: bool = True) -> None:
         """Its initializer ends."""
-        if not self._runs(process) or not process.came_up or process.came_ready:
+        if not process.runs or not process.came_up or process.came_ready:
             return
         process.came_ready = True
         if well:
@@ -244,7 +253,7 @@ class World:
 
     def work(self, process: Process) -> bool:
         """One small step; False if it has nothing to do, or is stuck."""
-        if not self._runs(process) or not process.came_ready:
+        if not process.runs or not process.came_ready:
             return False
         if process.signalled and not self._stubborn(process):
             process.alive = False  # between two instructions, wherever it is
@@ -256,7 +265,7 @@ class World:
 
     def report(self, process: Process, *, last: bool = False) -> None:
         """Write what there is into the pipe (only between two items)."""
-        if not self._between_items(process):
+        if not process.between_items:
             return
         job = process.jobs[0]
         first = job.order.start + job.written
@@ -284,7 +293,7 @@ class World:
 
     def give_back(self, process: Process) -> None:
         """The chunk has overrun: its rest goes back."""
-        if self._between_items(process) and process.jobs[0].order.patience is not None:
+        if process.between_items and process.jobs[0].order.patience is not None:
             self.report(process, last=True)
 
     def kill(self, process: Process) -> None:
@@ -383,16 +392,6 @@ class World:
         return True
 
     # ------------------------------------------------------------------ inside a process
-
-    def _runs(self, process: Process) -> bool:
-        return process.alive and not process.asked
-
-    def _between_items(self, process: Process) -> bool:
-        return (
-            self._runs(process)
-            and bool(process.jobs)
-            and (process.jobs[0].begun and not process.jobs[0].inside)
-        )
 
     def _cost(self, job: Job) -> float:
         book = self.calls.get(job.order.call)

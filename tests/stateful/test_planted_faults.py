@@ -1,0 +1,205 @@
+"""Faults planted in the core: the tests are believed because they catch every one of these.
+
+Most are for the machine to find, within a bounded and repeatable search; the few that only patience
+or fairness would show are for a unit test, which is named.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from parmap._core import dispatch, scheduler
+from parmap._core.calls import Call
+from parmap._core.scheduler import Scheduler
+from parmap._core.workers import Staff, Worker
+from parmap.errors import InternalError
+from stateful.test_scheduler_machine import SchedulerMachine
+from support.planting import plant
+from unit.core import test_scheduler as unit_tests
+
+CAUGHT = (AssertionError, InternalError, LookupError, ValueError)
+BUDGET = settings(
+    max_examples=1000,
+    stateful_step_count=60,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    phases=[Phase.generate],  # whether it is found is the question, not how small it can be shown
+    report_multiple_bugs=False,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+class Fault(NamedTuple):
+    """`wrong` in the place of `right`."""
+
+    owner: Any
+    name: str
+    right: str
+    wrong: str
+
+
+BY_THE_MACHINE = {
+    "the chunk behind the first one is forgotten when its worker dies": Fault(
+        Scheduler, "_bury_chunks", "for chunk in later]", "for chunk in ()]"
+    ),
+    "the first item of the chunk is charged, not the one that ran": Fault(
+        scheduler, "guilty_item", "return running", "return chunk.next"
+    ),
+    "a call ends while workers still hold items of it": Fault(
+        Call, "finished", "and not self.workers", ""
+    ),
+    "deaths before a chunk is begun are free for ever": Fault(
+        scheduler, "guilty_item", "call.free_deaths += 1", "pass"
+    ),
+    "stale warm workers charge an item": Fault(
+        scheduler, "guilty_item", "worker.id < call.opened", "False"
+    ),
+    "suspects do not go alone": Fault(
+        Scheduler, "_bury_chunks", "event.running == ev.UNKNOWN", "False"
+    ),
+    "an item that nobody wants is charged": Fault(
+        Scheduler, "_bury_chunks", "guilty is not None and book.wants(guilty)", "guilty is not None"
+    ),
+    "the cap of a call is ignored": Fault(
+        scheduler, "next_assignment", "if len(call.workers) < call.cap:", "if True:"
+    ),
+    "what a chunk gives back is lost": Fault(
+        Scheduler, "_close_chunk", "[Piece(chunk.next, chunk.stop, chunk.solo)]", "[]"
+    ),
+    "a chunk is given back from its start": Fault(
+        Scheduler, "_close_chunk", "Piece(chunk.next,", "Piece(chunk.start,"
+    ),
+    "what is given back waits twice": Fault(
+        Call, "requeue", "self.pieces.appendleft(piece)", "self.pieces.extendleft([piece, piece])"
+    ),
+    "the limit is the sum of the caps": Fault(
+        scheduler, "workers_wanted", "largest = max(largest, call.cap)", "largest += call.cap"
+    ),
+    "a worker that leaves a call that is over is replaced": Fault(
+        scheduler,
+        "workers_wanted",
+        "sum(workers[worker].present for worker in call.workers)",
+        "len(call.workers)",
+    ),
+    "the deadline of an unwanted item outlives it": Fault(
+        Staff, "rest", "worker.expect(None, None)", "pass"
+    ),
+    "a piece that the failure cuts is lost whole": Fault(
+        Call, "_clip", "if piece.start < stop else", "if piece.stop <= stop else"
+    ),
+    "the last words of a worker that leaves are ignored": Fault(
+        Scheduler,
+        "_results",
+        "chunk = worker.chunks[0] if worker.chunks else None",
+        "if worker.state is WorkerState.LEAVING: return\n"
+        "    chunk = worker.chunks[0] if worker.chunks else None",
+    ),
+    "the start budget is never restored": Fault(
+        Scheduler, "_worker_ready", "self._failed_starts = 0", "pass"
+    ),
+    "the start budget is never spent": Fault(
+        Scheduler, "_start_failed", "self._failed_starts += 1", "pass"
+    ),
+    "a late worker is counted while it is still present": Fault(
+        Scheduler,
+        "_deadline_passed",
+        "self._out += self._staff.next_step(worker, self._now)",
+        "if late:\n"
+        "            self._start_failed('timeout', None)\n"
+        "        late = False\n"
+        "        self._out += self._staff.next_step(worker, self._now)",
+    ),
+    "a wanted item waits behind an unwanted one": Fault(
+        dispatch, "_with_room", "in_order = ", "in_order = True or "
+    ),
+    "an ordered stream loses the items before the failure": Fault(
+        Scheduler, "_failed", "index if book.on_failure is OnFailure.FINISH_EARLIER else 0", "0"
+    ),
+    "items that are wanted are dropped": Fault(
+        Scheduler, "_drop_unwanted", "or book.wants(worker.chunks[0].next)", ""
+    ),
+    "a cancelled item takes the rest of its piece along": Fault(
+        Call, "withdraw", "Piece(index + 1, piece.stop, piece.solo)", "Piece(0, 0)"
+    ),
+    "a worker that was told to go gets work": Fault(
+        scheduler,
+        "next_assignment",
+        "w.state is WorkerState.IDLE",
+        "w.state is WorkerState.IDLE or (w.state is WorkerState.LEAVING and not w.chunks)",
+    ),
+    "three chunks wait at a worker": Fault(
+        dispatch, "_with_room", "len(worker.chunks) == 1", "len(worker.chunks) <= 2"
+    ),
+    "nobody is told to leave what is no longer wanted": Fault(
+        Scheduler, "_drop_unwanted", "worker.expect(Step.TERMINATE, self._now + GRACE)", "pass"
+    ),
+}
+
+BY_A_UNIT_TEST = {
+    "a call to which no items were added never ends": (
+        Fault(Call, "add", "if count and", "if"),
+        unit_tests.test_a_call_without_items_is_finished_at_the_end_of_its_input,
+    ),
+    "progress does not make deaths free again": (
+        Fault(Scheduler, "_results", "book.free_deaths = 0", "pass"),
+        unit_tests.test_progress_makes_deaths_free_again,
+    ),
+    "a second chunk waits behind a dear one": (
+        Fault(dispatch, "_with_room", "not call.sizer.prefetches", "False"),
+        unit_tests.test_a_second_chunk_waits_at_a_busy_worker_only_behind_a_short_one,
+    ),
+    "prefetch starves the other call": (
+        Fault(scheduler, "next_assignment", "not _others_deserve(call, hungry)", "True"),
+        unit_tests.test_prefetch_never_starves_another_call,
+    ),
+    "the call that was served last is served next": (
+        Fault(scheduler, "next_assignment", "call.turn)", "-call.turn)"),
+        unit_tests.test_a_call_of_one_worker_is_served_in_turn,
+    ),
+    "SIGKILL comes at once": (
+        Fault(Staff, "terminate", "now + kill_after", "now"),
+        unit_tests.test_a_cancelled_call_gets_grace_then_sigterm_then_sigkill,
+    ),
+    "a second cancel starts the grace anew": (
+        Fault(Scheduler, "_drop_unwanted", "if worker.step is Step.TERMINATE and", "if False and"),
+        unit_tests.test_cancelling_twice_changes_nothing,
+    ),
+    "Ctrl-C hurries nobody who was told before": (
+        Fault(Worker, "hurry", "min(self.deadline, at)", "self.deadline"),
+        unit_tests.test_ctrl_c_hurries_a_worker_that_was_told_to_go_before,
+    ),
+    "a later failure of the engine hides the first": (
+        Fault(Scheduler, "_fail_calls", "if book.failure is None or", "if True or"),
+        unit_tests.test_the_first_reason_why_the_engine_cannot_serve_is_the_one_that_is_told,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BY_THE_MACHINE)
+def test_the_machine_catches_it(name, monkeypatch):
+    """Within a thousand examples, the same ones each time."""
+    plant(monkeypatch, *BY_THE_MACHINE[name])
+
+    with pytest.raises(CAUGHT):
+        run_state_machine_as_test(SchedulerMachine, settings=BUDGET)
+
+
+@pytest.mark.parametrize("name", BY_A_UNIT_TEST)
+def test_a_unit_test_catches_it(name, monkeypatch):
+    """The test passes without the fault, and fails with it."""
+    fault, test = BY_A_UNIT_TEST[name]
+    test()
+    plant(monkeypatch, *fault)
+
+    with pytest.raises(CAUGHT):
+        test()
+
+
+def test_without_a_fault_the_same_search_finds_nothing():
+    """Else the above would prove nothing."""
+    run_state_machine_as_test(SchedulerMachine, settings=settings(BUDGET, max_examples=50))

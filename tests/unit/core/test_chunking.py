@@ -1,0 +1,113 @@
+"""How many items travel together, in numbers."""
+
+from __future__ import annotations
+
+import pytest
+
+from parmap._core.chunking import (
+    GROWTH,
+    MARK_SECONDS,
+    MAX_BYTES,
+    OVERRUN,
+    PREFETCH_SECONDS,
+    TARGET_SECONDS,
+    ChunkSizer,
+)
+
+
+def sizer(*reports: tuple[int, float, int], fixed: int | None = None) -> ChunkSizer:
+    made = ChunkSizer(fixed)
+    for items, seconds, nbytes in reports:
+        made.measured(items, seconds, nbytes)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("reports", "waiting", "more", "workers", "size"),
+    [
+        ([], 1000, True, 4, 1),  # nothing is bet before the cost is known
+        ([(1, 1e-6, 0)], 1000, True, 4, GROWTH),
+        ([(1, 1e-6, 0), (8, 8e-6, 0)], 1000, True, 4, 8 * GROWTH),
+        ([(100, 100e-6, 0)], 10**6, True, 4, 800),
+        ([(1000, 1000e-6, 0)], 10**6, True, 4, 3000),  # 3 ms of work
+        ([(1, 0.01, 0)], 1000, True, 4, 1),
+        ([(100, 1e-4, 100 * MAX_BYTES)], 1000, True, 4, 1),
+        ([(100, 1e-4, 100 * MAX_BYTES // 50)], 1000, True, 4, 50),
+        ([(100, 1e-4, 0)], 16, False, 4, 2),  # guided
+        ([(100, 1e-4, 0)], 7, False, 4, 1),
+        ([(100, 1e-4, 0)], 5, True, 4, 5),
+        ([(100, 0.0, 0)], 10**6, True, 4, 800),  # a clock that stood still
+    ],
+)
+def test_the_size_of_a_chunk(reports, waiting, more, workers, size):
+    """From what has been measured, what waits, and who shares it."""
+    assert sizer(*reports).size(waiting, more_to_come=more, workers=workers) == size
+
+
+@pytest.mark.parametrize(("fixed", "waiting", "size"), [(5, 100, 5), (5, 3, 3), (1, 9, 1)])
+def test_a_fixed_size_is_kept_to_the_letter(fixed, waiting, size):
+    """Whatever the items cost."""
+    made = sizer((10, 10.0, 10**9), fixed=fixed)
+
+    assert made.size(waiting, more_to_come=False, workers=8) == size
+    assert made.patience is None
+
+
+def test_dearer_items_count_at_once_and_cheaper_ones_half():
+    """Too large a chunk costs the balance of the whole call."""
+    made = sizer((100, 100e-6, 0), (100, 3000e-6, 0))
+    assert made.size(10**6, more_to_come=True, workers=1) == 100  # 30 µs each, at once
+    made.measured(100, 1000e-6, 0)
+    assert made.size(10**6, more_to_come=True, workers=1) == 150  # 20 µs, half way
+
+
+def test_a_report_of_nothing_teaches_nothing():
+    """A chunk that was given back unrun has no cost."""
+    assert sizer((0, 5.0, 0)).size(100, more_to_come=True, workers=1) == 1
+    assert sizer((0, 5.0, 0)).marks
+
+
+@pytest.mark.parametrize(
+    ("cost", "marks"), [(None, True), (MARK_SECONDS, True), (MARK_SECONDS / 2, False)]
+)
+def test_dear_and_unknown_items_are_marked(cost, marks):
+    """Below 20 µs the mark itself would show."""
+    assert sizer(*([] if cost is None else [(1, cost, 0)])).marks is marks
+
+
+@pytest.mark.parametrize(
+    ("cost", "fixed", "prefetches"),
+    [
+        (None, None, False),
+        (PREFETCH_SECONDS / 2, None, True),
+        (PREFETCH_SECONDS, None, False),
+        (PREFETCH_SECONDS / 20, 10, True),
+        (PREFETCH_SECONDS / 20, 30, False),
+    ],
+)
+def test_a_second_chunk_waits_only_behind_a_short_one(cost, fixed, prefetches):
+    """Ten milliseconds, counted for the whole chunk."""
+    reports = [] if cost is None else [(1, cost, 0)]
+    assert sizer(*reports, fixed=fixed).prefetches is prefetches
+
+
+def test_an_adaptive_chunk_that_overruns_gives_its_rest_back():
+    """Four times as long as meant."""
+    assert sizer().patience == OVERRUN * TARGET_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("waiting", "fixed", "chunks"), [(0, None, 0), (7, None, 7), (7, 3, 3), (6, 3, 2), (0, 3, 0)]
+)
+def test_how_many_chunks_the_waiting_items_make(waiting, fixed, chunks):
+    """An item each where nobody knows yet."""
+    assert sizer(fixed=fixed).chunks(waiting) == chunks
+
+
+@pytest.mark.parametrize(
+    ("reports", "fixed", "appetite"),
+    [([], None, 12), ([], 5, 60), ([(1, 1e-6, 0)], None, 12 * GROWTH)],
+)
+def test_appetite_is_three_chunks_for_each_of_four_workers(reports, fixed, appetite):
+    """One runs, one waits at the worker, one is on its way."""
+    assert sizer(*reports, fixed=fixed).appetite(4) == appetite
