@@ -48,7 +48,7 @@ class _Sending(Generic[T_send]):
 
     __slots__ = ()
 
-    def _sending(self) -> Core:
+    def _sending(self) -> End:
         raise NotImplementedError
 
     def send(self, item: T_send, timeout: float | None = None) -> None:
@@ -71,14 +71,16 @@ class _Sending(Generic[T_send]):
             SerializationError: the item cannot be pickled.  Nothing was sent.
             TimeoutError: there was no room within `timeout` seconds.
         """
-        self._sending().send(item, timeout)
+        end = self._sending()
+        end.core.send(end, item, timeout)
 
     def try_send(self, item: T_send) -> None:
         """Put `item` into the channel if there is room now; else raise `ChannelFull`.
 
         All else is as in `send`.
         """
-        self._sending().send(item, wait=False)
+        end = self._sending()
+        end.core.send(end, item, wait=False)
 
     def send_many(self, items: Iterable[T_send], timeout: float | None = None) -> None:
         """Send each of `items` in order, which is faster than one by one.
@@ -94,7 +96,8 @@ class _Sending(Generic[T_send]):
         Raises:
             BrokenChannelError, ClosedChannelError, SerializationError, TimeoutError: as in `send`.
         """
-        self._sending().send_many(items, timeout)
+        end = self._sending()
+        end.core.send_many(end, items, timeout)
 
 
 class _Receiving(Generic[T_receive]):
@@ -102,7 +105,7 @@ class _Receiving(Generic[T_receive]):
 
     __slots__ = ()
 
-    def _receiving(self) -> Core:
+    def _receiving(self) -> End:
         raise NotImplementedError
 
     def _observed(self) -> Core:
@@ -122,7 +125,8 @@ class _Receiving(Generic[T_receive]):
             ClosedChannelError: this end was closed.
             TimeoutError: nothing came within `timeout` seconds.
         """
-        item: T_receive = self._receiving().receive(timeout)
+        end = self._receiving()
+        item: T_receive = end.core.receive(end, timeout)
         return item
 
     def try_receive(self) -> T_receive:
@@ -130,7 +134,8 @@ class _Receiving(Generic[T_receive]):
 
         All else is as in `receive`: at the end it raises `EndOfChannel`.
         """
-        item: T_receive = self._receiving().receive(wait=False)
+        end = self._receiving()
+        item: T_receive = end.core.receive(end, wait=False)
         return item
 
     def receive_many(self, limit: int, timeout: float | None = None) -> list[T_receive]:
@@ -146,7 +151,8 @@ class _Receiving(Generic[T_receive]):
         """
         if limit < 1:
             raise ValueError(f"limit must be at least 1, not {limit}")
-        return self._receiving().receive_many(limit, timeout)
+        end = self._receiving()
+        return end.core.receive_many(end, limit, timeout)
 
     def fileno(self) -> int:
         """Return a descriptor to poll for reading, for `multiprocessing.connection.wait` or asyncio.
@@ -161,8 +167,9 @@ class _Receiving(Generic[T_receive]):
         return self
 
     def __next__(self) -> T_receive:
+        end = self._receiving()
         try:
-            item: T_receive = self._receiving().receive()
+            item: T_receive = end.core.receive(end)
         except EndOfChannel:
             raise StopIteration from None
         return item
@@ -260,10 +267,10 @@ class Channel(_Closing, _Sending[T], _Receiving[T]):
         """
         self._neutral.close()
 
-    def _sending(self) -> Core:
+    def _sending(self) -> End:
         return self._neutral.sender.use()
 
-    def _receiving(self) -> Core:
+    def _receiving(self) -> End:
         return self._neutral.draining()
 
     def _observed(self) -> Core:
@@ -323,9 +330,9 @@ class Sender(_End, _Sending[T_send]):
 
     __slots__ = ()
 
-    def _sending(self) -> Core:
+    def _sending(self) -> End:
         end = self._end
-        return end.core if end.fd >= 0 else end.use()
+        return end if end.fd >= 0 else end.use()
 
 
 class Receiver(_End, _Receiving[T_receive]):
@@ -347,12 +354,12 @@ class Receiver(_End, _Receiving[T_receive]):
 
     __slots__ = ()
 
-    def _receiving(self) -> Core:
+    def _receiving(self) -> End:
         end = self._end
-        return end.core if end.fd >= 0 else end.use()
+        return end if end.fd >= 0 else end.use()
 
     def _observed(self) -> Core:
-        return self._receiving()
+        return self._end.use().core
 
 
 class Duplex(_Closing, _Sending[T], _Receiving[T]):
@@ -385,14 +392,14 @@ class Duplex(_Closing, _Sending[T], _Receiving[T]):
         self._outwards.close()
         self._inwards.close()
 
-    def _sending(self) -> Core:
+    def _sending(self) -> End:
         return self._outwards.use()
 
-    def _receiving(self) -> Core:
+    def _receiving(self) -> End:
         return self._inwards.use()
 
     def _observed(self) -> Core:
-        return self._inwards.use()
+        return self._inwards.use().core
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[object, ...]]:
         return _rebuild_ends, (Duplex, pack_end(self._outwards), pack_end(self._inwards))

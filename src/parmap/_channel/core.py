@@ -6,38 +6,54 @@ There is one `Core` per channel and process; whoever refers to it keeps the mess
 from __future__ import annotations
 
 import time
+from marshal import dumps, loads
+from time import monotonic
 from _thread import RLock
 from _weakref import ref
 
 from parmap._channel.bell import Bell
+from parmap._channel.fast import make_get, make_put
 from parmap._channel.layout import (
+    COUNT,
     ENDED,
     FLAGS,
     HEAD,
     LEVEL,
+    LEVELLED,
     MOST_CAPACITY,
+    NEWS,
     RECEIVER_EXISTED,
     SENDER_EXISTED,
+    SLOT,
     TAIL,
     WAITING_RECEIVERS,
     WAITING_SENDERS,
 )
-from parmap._channel.messages import Messages, Parcel
-from parmap._channel.mutex import FileMutex
+from parmap._channel.messages import ATOMS, PICKLE, Messages, Parcel
+from parmap._channel.mutex import IntentMutex, mutex_of, prepare
 from parmap._channel.presence import Presence
 from parmap._channel.ring import Opened, Ring
 from parmap._channel.waiting import Waiter, give_way, watch, yields
 from parmap._memory.keeper import Keeper
+from parmap.errors import ChannelError
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:
     import select
     from collections.abc import Callable, Iterable
-    from typing import Any
+    from typing import Any, NoReturn, Protocol
 
     from parmap._memory.segment import Segment
 
+    class Holder(Protocol):
+        """An end, as far as waiting on it goes: below 0, it was closed."""
+
+        fd: int
+
+        def refuse(self) -> NoReturn: ...
+
 SENDER, RECEIVER = 0, 1
+_LOOK_EVERY = 5e-6
 _CHUNK = 256  # so many messages of a batch are encoded before any is sent
 
 
@@ -45,8 +61,8 @@ class Core:
     """Made by `create`, or found by `core_of`.  Thread-safe; goes on working in a forked child."""
 
     __slots__ = (
-        "__weakref__", "_keeper", "_messages", "_mutex", "_poll", "_waiters", "bells", "neutral",
-        "presences", "ring", "segment", "words",
+        "__weakref__", "_fast_get", "_fast_put", "_keeper", "_look_again", "_messages", "_mutex", "_news", "_poll",
+        "_waiters", "bells", "neutral", "presences", "ring", "segment", "words",
     )  # fmt: skip
 
     def __init__(
@@ -61,13 +77,17 @@ class Core:
         self.bells = bells
         self.presences = presences
         self._keeper = keeper
-        self._mutex = FileMutex(segment)
+        self._mutex = mutex_of(segment)
         self.ring = Ring(segment, self._mutex, keeper, bells, presences[SENDER])
         self.words = self.ring.words
         self._messages = Messages()
         # A sender waits for room, or for the last receiver to go; a receiver the other way round.
         self._waiters = (Waiter(bells[1], presences[RECEIVER]), Waiter(bells[0], presences[SENDER]))
         self._poll: select.epoll | None = None
+        self._look_again = 0.0
+        self._news = 0
+        self._fast_put: Callable[[bytes], bool] | None = None
+        self._fast_get: Callable[[], bytes | Opened | None] | None = None
         self.neutral: Callable[[], Any] | None = None  # a weak reference, owned by `local`
 
     @classmethod
@@ -78,6 +98,7 @@ class Core:
         if not 1 <= capacity <= MOST_CAPACITY:
             raise ValueError(f"capacity must be between 1 and {MOST_CAPACITY}, not {capacity}")
         segment = Ring.new_segment(capacity)
+        prepare(segment)
         parts = (Bell.create(), Bell.create()), (Presence.create(), Presence.create())
         return _register(cls(segment, *parts, Keeper.create()))
 
@@ -85,17 +106,16 @@ class Core:
 
     def join(self, role: int) -> int:
         """Return a descriptor that counts as an end of that side while it is open."""
-        with self.ring.held():
-            flags = self.words[FLAGS]
-            if role == SENDER:
-                gone = flags & SENDER_EXISTED and not self.presences[SENDER].anyone()
-                if flags & ENDED or gone:
-                    from parmap.errors import ClosedChannelError
+        return self.ring.locked(self._join, role)
 
-                    raise ClosedChannelError("the stream ended before this sender arrived")
-            fd = self.presences[role].join()
-            self.words[FLAGS] = flags | (SENDER_EXISTED if role == SENDER else RECEIVER_EXISTED)
-            return fd
+    def _join(self, role: int) -> int:
+        if role == SENDER and self.ring.settle_end_locked():
+            from parmap.errors import ClosedChannelError
+
+            raise ClosedChannelError("the stream ended before this sender arrived")
+        fd = self.presences[role].join()
+        self.words[FLAGS] |= SENDER_EXISTED if role == SENDER else RECEIVER_EXISTED
+        return fd
 
     def is_broken(self) -> bool:
         """Whether there were receivers, and all are gone."""
@@ -103,37 +123,90 @@ class Core:
 
     # ------------------------------------------------------------------ sending
 
-    def send(self, item: object, timeout: float | None = None, *, wait: bool = True) -> None:
-        """Put `item` into the queue.  `wait`: else `ChannelFull` when there is no room."""
-        if self.is_broken():
-            self._break(item)
+    def _put(self, message: bytes) -> bool:
+        """Send the first small message of this process, and make what sends the others."""
+        if self._fast_put is None:
+            mutex = self._mutex
+            if isinstance(mutex, IntentMutex):
+                self._fast_put = make_put(self.ring, mutex)
+            else:
+                self._fast_put = self.ring.put
+        return self._fast_put(message)
+
+    def _get(self) -> bytes | Opened | None:
+        if self._fast_get is None:
+            mutex = self._mutex
+            if isinstance(mutex, IntentMutex):
+                self._fast_get = make_get(self.ring, mutex)
+            else:
+                self._fast_get = self.ring.get
+        return self._fast_get()
+
+    def send(
+        self, end: Holder, item: object, timeout: float | None = None, *, wait: bool = True
+    ) -> None:
+        """Put `item` into the queue, through `end`.  `wait`: else `ChannelFull` when it is full."""
+        now = monotonic()
+        if now >= self._look_again or self.words[NEWS] != self._news:
+            self._look_for_receivers(item, now)
+        if type(item) in ATOMS and len(message := dumps(item)) <= SLOT:
+            if not (self._fast_put or self._put)(message):
+                self._send_later(end, item, message, timeout, wait)
+            return
+        self._send_large(end, item, timeout, wait)
+
+    def _send_large(self, end: Holder, item: object, timeout: float | None, wait: bool) -> None:
         message = self._messages.encode(item)
         if type(message) is bytes:
-            if not self.ring.put(message):
-                self._await_room(lambda *, sleep: self.ring.put(message, sleep=sleep), item, timeout, wait)
+            if not self._put(message):
+                self._send_later(end, item, message, timeout, wait)
             return
         assert isinstance(message, Parcel)
         parcel = message
+
+        def put(*, sleep: bool) -> bool:
+            return self.ring.put_parcel(parcel, sleep=sleep)
+
         try:
-            if not self.ring.put_parcel(parcel):
-                self._await_room(
-                    lambda *, sleep: self.ring.put_parcel(parcel, sleep=sleep), item, timeout, wait
-                )
+            if not put(sleep=False):
+                self._await_room(end, put, item, timeout, wait)
         finally:
             parcel.close()
 
-    def send_many(self, items: Iterable[object], timeout: float | None = None) -> None:
+    def _send_later(
+        self, end: Holder, item: object, message: bytes, timeout: float | None, wait: bool
+    ) -> None:
+        def put(*, sleep: bool) -> bool:
+            return self.ring.put(message, sleep=sleep)
+
+        self._await_room(end, put, item, timeout, wait)
+
+    def _look_for_receivers(self, item: object, now: float) -> None:
+        """Raise `BrokenChannelError` if there were receivers, and all are gone.
+
+        Not at each send: it costs half as much as one.  Who closes an end leaves news in shared
+        memory, so that only a death can be overlooked, for as long as `_LOOK_EVERY`: less than
+        the system needs to tell anybody of a death.
+        """
+        self._news = self.words[NEWS]
+        if self.is_broken():
+            self._break(item)
+        self._look_again = now + _LOOK_EVERY
+
+    def send_many(
+        self, end: Holder, items: Iterable[object], timeout: float | None = None
+    ) -> None:
         """Send each of `items`, many at a time."""
         deadline = None if timeout is None else time.monotonic() + timeout
         chunk: list[object] = []
         for item in items:
             chunk.append(item)
             if len(chunk) == _CHUNK:
-                self._send_chunk(chunk, deadline)
+                self._send_chunk(end, chunk, deadline)
                 chunk = []
-        self._send_chunk(chunk, deadline)
+        self._send_chunk(end, chunk, deadline)
 
-    def _send_chunk(self, items: list[object], deadline: float | None) -> None:
+    def _send_chunk(self, end: Holder, items: list[object], deadline: float | None) -> None:
         if not items:
             return
         encode = self._messages.encode
@@ -142,20 +215,25 @@ class Core:
             try:
                 message = encode(item)
             except BaseException:
-                self._send_records(records, items, place - len(records), deadline)
+                self._send_records(end, records, items, place - len(records), deadline)
                 raise
             if type(message) is bytes:
                 records.append(message)
                 continue
             assert isinstance(message, Parcel)
             message.close()
-            self._send_records(records, items, place - len(records), deadline)
+            self._send_records(end, records, items, place - len(records), deadline)
             records = []
-            self.send(item, _left(deadline))
-        self._send_records(records, items, len(items) - len(records), deadline)
+            self.send(end, item, _left(deadline))
+        self._send_records(end, records, items, len(items) - len(records), deadline)
 
     def _send_records(
-        self, records: list[bytes], items: list[object], first: int, deadline: float | None
+        self,
+        end: Holder,
+        records: list[bytes],
+        items: list[object],
+        first: int,
+        deadline: float | None,
     ) -> None:
         done = 0
 
@@ -175,6 +253,7 @@ class Core:
         while not more(sleep=False):
             before = done
             self._await_room(
+                end,
                 lambda *, sleep: more(sleep=sleep) or done > before,
                 items[first + done],
                 _left(deadline),
@@ -182,7 +261,12 @@ class Core:
             )
 
     def _await_room(
-        self, put: Callable[..., bool], item: object, timeout: float | None, wait: bool
+        self,
+        end: Holder,
+        put: Callable[..., bool],
+        item: object,
+        timeout: float | None,
+        wait: bool,
     ) -> None:
         """Wait until `put` succeeds."""
         if not wait:
@@ -201,10 +285,8 @@ class Core:
             if self.is_broken():
                 self._ring_all_senders()
                 self._break(item)
-            if self.words[FLAGS] & ENDED:
-                from parmap.errors import ClosedChannelError
-
-                raise ClosedChannelError("another thread has closed this end meanwhile")
+            if end.fd < 0:
+                end.refuse()  # another thread has closed it
             try:
                 if put(sleep=True):
                     return
@@ -225,43 +307,58 @@ class Core:
         raise BrokenChannelError(item=item)
 
     def _ring_all_senders(self) -> None:
-        for _ in range(min(self.words[WAITING_SENDERS], 4096)):
-            self.bells[1].ring()
+        self._ring_all(self.bells[1], self.words[WAITING_SENDERS] & COUNT)
+
+    def closed(self, role: int) -> None:
+        """An end of this process has closed: tell those who wait on it, and those who would look.
+
+        Takes no lock: a finaliser may call it anywhere.
+        """
+        if role == RECEIVER:
+            self.words[NEWS] = time.monotonic_ns()
+        if self._waiters[role].asleep:
+            word = WAITING_SENDERS if role == SENDER else WAITING_RECEIVERS
+            self._ring_all(self.bells[1 - role], self.words[word] & COUNT)
+
+    def _ring_all(self, bell: Bell, sleepers: int) -> None:
+        for _ in range(min(sleepers, 4096)):
+            bell.ring()
 
     def _unregister(self, word: int) -> None:
-        with self.ring.held():
-            self.words[word] = max(0, self.words[word] - 1)
+        self.ring.locked(self._count_down, word)
+
+    def _count_down(self, word: int) -> None:
+        if self.words[word] & COUNT:
+            self.words[word] -= 1
 
     # ------------------------------------------------------------------ receiving
 
-    def receive(self, timeout: float | None = None, *, wait: bool = True) -> Any:
-        """Take the next item out.  `wait`: else `ChannelEmpty` when there is none."""
-        record = self.ring.get()
-        if record is None:
-            record = self._await_message(timeout, wait)
+    def receive(self, end: Holder, timeout: float | None = None, *, wait: bool = True) -> Any:
+        """Take the next item out, through `end`.  `wait`: else `ChannelEmpty` when it is empty."""
+        record = (self._fast_get or self._get)() or self.ring.get() or self._await_message(end, timeout, wait)
         if type(record) is bytes:
-            return self._messages.decode(record)
+            return loads(record) if record[0] != PICKLE else self._messages.decode(record)
         assert isinstance(record, Opened)
         try:
             return self._messages.decode_parcel(record.form, record.data, record.fds)
         finally:
             record.close()
 
-    def receive_many(self, limit: int, timeout: float | None = None) -> list[Any]:
+    def receive_many(self, end: Holder, limit: int, timeout: float | None = None) -> list[Any]:
         """Wait for one item, and take what is there then, at most `limit` in all."""
-        items = [self.receive(timeout)]
+        items = [self.receive(end, timeout)]
         decode = self._messages.decode
         while len(items) < limit and self.words[HEAD] < self.words[TAIL]:
             records = self.ring.get_many(limit - len(items))
             items += map(decode, records)
             if not records:
                 try:  # a large one, or somebody else has it
-                    items.append(self.receive(wait=False))
-                except (EOFError, LookupError):
+                    items.append(self.receive(end, wait=False))
+                except ChannelError:  # empty, or the end: next time
                     break
         return items
 
-    def _await_message(self, timeout: float | None, wait: bool) -> bytes | Opened:
+    def _await_message(self, end: Holder, timeout: float | None, wait: bool) -> bytes | Opened:
         if not wait:
             from parmap.errors import ChannelEmpty
 
@@ -276,6 +373,8 @@ class Core:
         waiter.prepare()
         while True:
             registered = False
+            if end.fd < 0:
+                end.refuse()
             try:
                 record = ring.get(sleep=True)
                 if record is not None:
@@ -298,13 +397,17 @@ class Core:
     def fileno(self) -> int:
         """Return a descriptor that is readable when there is something to receive, or the end."""
         if self._poll is None:
-            with self.ring.held():
-                self.words[FLAGS] |= LEVEL
-                if len(self.ring):
-                    self.bells[0].ring()
+            self.ring.locked(self._keep_level)
             self._poll = watch(self.bells[0], self.presences[SENDER])
             self.ring.settle_end()
         return self.bells[0].fileno() if self._poll is None else self._poll.fileno()
+
+    def _keep_level(self) -> None:
+        self.words[FLAGS] |= LEVEL
+        self.words[WAITING_RECEIVERS] |= LEVELLED
+        self.words[WAITING_SENDERS] |= LEVELLED
+        if len(self.ring):
+            self.bells[0].ring()
 
     @property
     def polls_blindly(self) -> bool:
@@ -332,6 +435,7 @@ class Core:
     def renew(self) -> None:
         """In a forked child: what must not be shared with the parent."""
         self._mutex.renew()
+        self._fast_put = self._fast_get = None
         for waiter in self._waiters:
             waiter.close()
         if self._poll is not None:

@@ -39,26 +39,25 @@ _PID_BITS = 22
 class Heap:
     """The blocks of one channel."""
 
-    __slots__ = ("_buf", "_layout", "_owners", "_places", "_queued", "_segment", "_words")
+    __slots__ = ("_buf", "_layout", "_owners", "_places", "_segment", "_words")
 
-    def __init__(
-        self, segment: Segment, layout: Layout, queued: Callable[[], set[int]]
-    ) -> None:
-        """`queued` gives the blocks that slots in the queue name."""
+    def __init__(self, segment: Segment, layout: Layout) -> None:
         self._segment = segment
         self._layout = layout
-        self._queued = queued
         self._words = words(segment, 0, SWEEP_AT + 1)
         self._owners = words(segment, layout.owners, layout.blocks)
         self._places = words(segment, layout.places, layout.blocks)
         self._buf = segment.buf  # for the tables only: it may be older than the file is long
 
-    def allocate(self, nbytes: int) -> int | None:
-        """Return a block that belongs to this process, or None if all numbers are in use."""
+    def allocate(self, nbytes: int, queued: Callable[[], set[int]]) -> int | None:
+        """Return a block that belongs to this process, or None if all numbers are in use.
+
+        `queued` gives the blocks that slots in the queue name.
+        """
         size_class = max(_SMALLEST, (nbytes - 1).bit_length())
         block = self._reuse(size_class)
         if block is None and self._words[BLOCKS] >= max(self._words[SWEEP_AT], _SLACK):
-            self._sweep()
+            self._sweep(queued())
             block = self._reuse(size_class)
         return self._append(size_class) if block is None else block
 
@@ -118,9 +117,8 @@ class Heap:
         self._words[BLOCKS] = number + 1  # from this store on it exists
         return number
 
-    def _sweep(self) -> None:
+    def _sweep(self, queued: set[int]) -> None:
         """Free the blocks of the dead."""
-        queued = self._queued()
         states, live = self._layout.states, 0
         verdicts: dict[int, bool] = {}
         for number in range(self._words[BLOCKS]):
@@ -157,6 +155,8 @@ class Heap:
 
 def is_alive(owner: int) -> bool:
     """Whether the process of that identity lives; in doubt it does."""
+    if not owner:
+        return False  # it has given back what was its own
     pid = owner & (1 << _PID_BITS) - 1
     if portable_level() != LINUX:
         try:

@@ -22,7 +22,7 @@ LOCK = 0
 CAPACITY = 1
 FLAGS = 2
 REPAIR = 3  # set when somebody died holding the lock: BYTES may be wrong
-LEAST = 4  # how many bytes the heap may hold queued
+NEWS = 4  # changes when a receiver was closed
 TAIL = 8  # how many messages were ever sent ...
 HEAD = 16  # ... and received
 WAITING_RECEIVERS = 24
@@ -40,6 +40,10 @@ ENDED = 1  # no sender is left, nor can any come
 SENDER_EXISTED = 2
 RECEIVER_EXISTED = 4
 LEVEL = 8  # somebody polls the bell himself: it is to be readable while something waits
+
+# In the two words of waiting: a bit that says LEVEL, so that one look tells whether to ring.
+LEVELLED = 1 << 40
+COUNT = LEVELLED - 1
 
 INTENT_AT = PAGE
 INTENT_SIZE = 64

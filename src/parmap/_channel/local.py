@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from _thread import RLock
 from _weakref import ref
 
@@ -35,11 +36,11 @@ class End:
         self.state = ends.MADE if fd < 0 else ends.OPEN
         _ends[id(self)] = ref(self, _forget_end(id(self)))
 
-    def use(self) -> Core:
+    def use(self) -> End:
         """Be open, joining if need be; raise `ClosedChannelError` if it was closed."""
         if self.fd < 0:
             self._join()
-        return self.core
+        return self
 
     def _join(self) -> None:
         if self.state == ends.CLOSED:
@@ -57,7 +58,7 @@ class End:
 
     def clone(self) -> End:
         """Return another end of the same side."""
-        return End(self.core, self.role, self.use().join(self.role))
+        return End(self.core, self.role, self.use().core.join(self.role))
 
     def close(self) -> None:
         """Be gone.  May be called twice."""
@@ -65,6 +66,7 @@ class End:
         self.state = ends.after(self.state, ends.CLOSE)
         if fd >= 0:
             self._close(fd)
+            self.core.closed(self.role)
 
     def leave_to_parent(self) -> None:
         """In a child that parmap forked: the parent's end is not ours, until we use it."""
@@ -78,6 +80,8 @@ class End:
         if fd >= 0:
             self.fd = -1
             self._close(fd)
+            if not _finalizing():
+                self.core.closed(self.role)
 
     def __repr__(self) -> str:
         return f"<{_SIDES[self.role]} {self.state}>"
@@ -96,14 +100,14 @@ class Neutral:
         self.sender = End(core, SENDER)
         self.receiver = End(core, RECEIVER)
 
-    def draining(self) -> Core:
+    def draining(self) -> End:
         """Be a receiver, also after `close`."""
         receiver = self.receiver
         if receiver.fd < 0:
             if receiver.state == ends.CLOSED:
                 receiver = self.receiver = End(self.core, RECEIVER)
             receiver.use()
-        return self.core
+        return receiver
 
     def close(self) -> None:
         """Take back this process's own sending and receiving."""
@@ -113,16 +117,18 @@ class Neutral:
 
     def is_only_sender(self) -> bool:
         """Whether this process sends through the channel itself, and no end exists beside that."""
-        with self.core.ring.held():
-            sender = self.sender
-            if sender.fd < 0:
-                return False
-            presence = self.core.presences[SENDER]
-            os.close(sender.fd)
-            sender.fd = -1
-            alone = not presence.anyone()
-            sender.fd = presence.join()
-            return alone
+        return self.core.ring.locked(self._is_only_sender)
+
+    def _is_only_sender(self) -> bool:
+        sender = self.sender
+        if sender.fd < 0:
+            return False
+        presence = self.core.presences[SENDER]
+        os.close(sender.fd)
+        sender.fd = -1
+        alone = not presence.anyone()
+        sender.fd = presence.join()
+        return alone
 
 
 def neutral_of(core: Core) -> Neutral:
@@ -151,6 +157,7 @@ def leave_all_to_parent() -> None:
 
 # All ends of this process, for the fork handlers.
 _ends: dict[int, ref[End]] = {}
+_finalizing = sys.is_finalizing
 _joining = RLock()
 
 

@@ -13,11 +13,13 @@ from parmap._channel.heap import Heap
 from parmap._channel.layout import (
     BYTES,
     CAPACITY,
+    COUNT,
     ENDED,
     FLAGS,
     HEAD,
     HEAP_END,
     LEVEL,
+    LEVELLED,
     MOST_BYTES,
     REPAIR,
     SENDER_EXISTED,
@@ -34,12 +36,15 @@ from parmap._memory.words import words
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from typing import TypeVar
 
     from parmap._channel.bell import Bell
-    from parmap._channel.mutex import FileMutex
+    from parmap._channel.mutex import FileMutex, IntentMutex
     from parmap._channel.presence import Presence
     from parmap._memory.keeper import Keeper
+
+    R = TypeVar("R")
 
 # Up to here copying costs less than taking the lock a second time.
 _COPY_INSIDE = 1 << 16
@@ -67,14 +72,14 @@ class Ring:
     """One channel's queue as this process sees it.  Thread-safe; never waits but for the lock."""
 
     __slots__ = (
-        "_buf", "_data", "_enter", "_heap", "_keeper", "_leave", "_senders", "_slots", "_space",
-        "capacity", "segment", "words",
+        "_buf", "_enter", "_heap", "_keeper", "_leave", "_senders", "capacity", "data", "segment",
+        "slots", "space", "words",
     )  # fmt: skip
 
     def __init__(
         self,
         segment: Segment,
-        mutex: FileMutex,
+        mutex: FileMutex | IntentMutex,
         keeper: Keeper,
         bells: tuple[Bell, Bell],
         senders: Presence,
@@ -84,12 +89,12 @@ class Ring:
         self.words = words(segment, 0, WORDS)
         self.capacity = self.words[CAPACITY]
         layout = Layout(self.capacity)
-        self._slots = layout.slots
+        self.slots = layout.slots
         self._buf = segment.buf
-        self._heap = Heap(segment, layout, self._queued_blocks)
+        self._heap = Heap(segment, layout)
         self._keeper = keeper
         self._enter, self._leave = mutex.enter, mutex.leave
-        self._data, self._space = bells
+        self.data, self.space = bells
         self._senders = senders
 
     @staticmethod
@@ -113,72 +118,94 @@ class Ring:
             self._enter()
             tail = shared[TAIL]
             if tail - shared[HEAD] >= self.capacity:
-                if sleep:
-                    shared[WAITING_SENDERS] += 1
+                shared[WAITING_SENDERS] += sleep
                 return False
-            at = self._slots + tail % self.capacity * SLOT
+            at = self.slots + tail % self.capacity * SLOT
             self._buf[at : at + len(record)] = record
-            if shared[FLAGS] & LEVEL and tail == shared[HEAD]:
-                self._data.ring()
-            shared[TAIL] = tail + 1
             wake = shared[WAITING_RECEIVERS]
             if wake:
-                shared[WAITING_RECEIVERS] = wake - 1
+                wake = self.before_tail(wake, 1)
+            shared[TAIL] = tail + 1
         finally:
-            self._leave()
+            try:
+                self._leave()
+            except BaseException:
+                self._leave()
+                raise
         if wake:
-            self._data.ring()
+            self.data.ring()
         return True
+
+    def before_tail(self, word: int, count: int) -> int:
+        """Messages are about to be in: return how many receivers to wake."""
+        if word & LEVELLED and self.words[TAIL] == self.words[HEAD]:
+            self.data.ring()
+        wake = min(word & COUNT, count)
+        self.words[WAITING_RECEIVERS] = word - wake
+        return wake
+
+    def after_head(self, word: int, count: int) -> int:
+        """Messages are out: return how many senders to wake."""
+        shared = self.words
+        if word & LEVELLED and shared[TAIL] == shared[HEAD] and not shared[FLAGS] & ENDED:
+            self.data.silence()
+        wake = min(word & COUNT, count)
+        shared[WAITING_SENDERS] = word - wake
+        return wake
 
     def put_many(self, records: Sequence[bytes], *, sleep: bool = False) -> int:
         """Put in as many small messages as there is room for; return how many."""
-        shared, slots, capacity = self.words, self._slots, self.capacity
+        shared, slots, capacity = self.words, self.slots, self.capacity
         wake = 0
         try:
             self._enter()
             tail = shared[TAIL]
             count = min(len(records), capacity - tail + shared[HEAD])
             if count <= 0:
-                if sleep:
-                    shared[WAITING_SENDERS] += 1
+                shared[WAITING_SENDERS] += sleep
                 return 0
             number = tail
             for record in records[:count] if count < len(records) else records:
                 at = slots + number % capacity * SLOT
                 self._buf[at : at + len(record)] = record
                 number += 1
-            if shared[FLAGS] & LEVEL and tail == shared[HEAD]:
-                self._data.ring()
+            wake = self.before_tail(shared[WAITING_RECEIVERS], count)
             shared[TAIL] = number
-            wake = min(shared[WAITING_RECEIVERS], count)
-            if wake:
-                shared[WAITING_RECEIVERS] -= wake
         finally:
-            self._leave()
+            try:
+                self._leave()
+            except BaseException:
+                self._leave()
+                raise
         for _ in range(wake):
-            self._data.ring()
+            self.data.ring()
         return count
 
     def put_parcel(self, parcel: Parcel, *, sleep: bool = False) -> bool:
         """Put a large message in; False if there is no room for it."""
-        block = None
+        block = self.locked(self._reserve, parcel, sleep)
+        if block is None:
+            return False
         try:
-            with _Held(self):
-                if self._has_room(parcel.nbytes):
-                    block = self._heap.allocate(parcel.nbytes)
-                if block is None:
-                    self.words[WAITING_SENDERS] += sleep
-                elif parcel.nbytes <= _COPY_INSIDE:
-                    self._write(block, parcel)
-                    self._publish(block, parcel, sleep)
-            if block is not None and parcel.nbytes > _COPY_INSIDE:
+            if not parcel.sent:
                 self._write(block, parcel)
-                with _Held(self):  # others may have been faster: then wait with empty hands
-                    self._publish(block, parcel, sleep)
+                self.locked(self._publish, block, parcel, sleep)
             return parcel.sent
         finally:
-            if block is not None and not parcel.sent:
+            if not parcel.sent:
                 self._heap.release(block)
+
+    def _reserve(self, parcel: Parcel, sleep: bool) -> int | None:
+        """Return a block for the parcel; a small one is sent at once."""
+        block: int | None = None
+        if self._has_room(parcel.nbytes):
+            block = self._heap.allocate(parcel.nbytes, self._queued_blocks)
+        if block is None:
+            self.words[WAITING_SENDERS] += sleep
+        elif parcel.nbytes <= _COPY_INSIDE:
+            self._write(block, parcel)
+            self._publish(block, parcel, sleep)
+        return block
 
     def get(self, *, sleep: bool = False) -> bytes | Opened | None:
         """Take the next message out; None if there is none (then, with `sleep`, be rung for).
@@ -194,26 +221,28 @@ class Ring:
             if head == shared[TAIL]:
                 self._found_empty(sleep)
                 return None
-            at = self._slots + head % self.capacity * SLOT
+            at = self.slots + head % self.capacity * SLOT
             record: bytes = self._buf[at : at + SLOT]
             if record[0] == PARCEL:
                 opened = self._open(record, head)
             else:
                 shared[HEAD] = head + 1
-            if shared[FLAGS] & (LEVEL | ENDED) == LEVEL and head + 1 == shared[TAIL]:
-                self._data.silence()
             wake = shared[WAITING_SENDERS]
             if wake:
-                shared[WAITING_SENDERS] = wake - 1
+                wake = self.after_head(wake, 1)
         finally:
-            self._leave()
+            try:
+                self._leave()
+            except BaseException:
+                self._leave()
+                raise
         if wake:
-            self._space.ring()
+            self.space.ring()
         return record if opened is None else opened
 
     def get_many(self, limit: int) -> list[bytes]:
         """Take out what is there at once of small messages, at most `limit`."""
-        shared, slots, capacity, buf = self.words, self._slots, self.capacity, self._buf
+        shared, slots, capacity, buf = self.words, self.slots, self.capacity, self._buf
         records: list[bytes] = []
         wake = 0
         try:
@@ -228,34 +257,41 @@ class Ring:
                 records.append(buf[at : at + SLOT])
                 number += 1
             shared[HEAD] = number
-            if shared[FLAGS] & (LEVEL | ENDED) == LEVEL and number == shared[TAIL]:
-                self._data.silence()
-            wake = min(shared[WAITING_SENDERS], number - head)
-            if wake:
-                shared[WAITING_SENDERS] -= wake
+            wake = self.after_head(shared[WAITING_SENDERS], number - head)
         finally:
-            self._leave()
+            try:
+                self._leave()
+            except BaseException:
+                self._leave()
+                raise
         for _ in range(wake):
-            self._space.ring()
+            self.space.ring()
         return records
 
     def settle_end(self) -> bool:
         """Whether the stream has ended; if nobody is left who could send, it does so now."""
         if self.words[FLAGS] & ENDED:
             return True
-        with _Held(self):
-            return self._settle_end(SENDER_EXISTED)
+        return self.locked(self.settle_end_locked)
 
     def end_if_alone(self) -> bool:
         """End the stream if there is no sender, even if there never was one."""
-        with _Held(self):
-            return self._settle_end(0)
+        return self.locked(self.settle_end_locked, 0)
 
-    def held(self) -> _Held:
-        """``with ring.held():`` nobody else changes anything."""
-        return _Held(self)
+    def locked(self, act: Callable[..., R], *arguments: object) -> R:
+        """Return ``act(*arguments)``; meanwhile nobody else changes anything."""
+        try:
+            self._enter()
+            return act(*arguments)
+        finally:
+            try:
+                self._leave()
+            except BaseException:
+                self._leave()
+                raise
 
-    def _settle_end(self, needed: int) -> bool:
+    def settle_end_locked(self, needed: int = SENDER_EXISTED) -> bool:
+        """Do what `settle_end` does; the caller has the lock."""
         shared = self.words
         flags = shared[FLAGS]
         if flags & ENDED:
@@ -264,18 +300,19 @@ class Ring:
             return False
         shared[FLAGS] = flags | ENDED
         # For good: those who sleep, and those who poll for themselves.
-        for _ in range(min(shared[WAITING_RECEIVERS], _MOST_RINGS) + 1):
-            self._data.ring()
-        shared[WAITING_RECEIVERS] = 0
+        word = shared[WAITING_RECEIVERS]
+        for _ in range(min(word & COUNT, _MOST_RINGS) + 1):
+            self.data.ring()
+        shared[WAITING_RECEIVERS] = word & ~COUNT
         return True
 
     def _found_empty(self, sleep: bool) -> None:
-        if self._settle_end(SENDER_EXISTED):
+        if self.settle_end_locked():
             from parmap.errors import EndOfChannel
 
             raise EndOfChannel("every sender of this channel is gone, and nothing is left")
         if self.words[FLAGS] & LEVEL:
-            self._data.silence()  # somebody was killed before he could do it
+            self.data.silence()  # somebody was killed before he could do it
         if sleep:
             self.words[WAITING_RECEIVERS] += 1
 
@@ -315,24 +352,22 @@ class Ring:
             shared[WAITING_SENDERS] += sleep
             return
         tail = shared[TAIL]
-        at = self._slots + tail % self.capacity * SLOT
+        at = self.slots + tail % self.capacity * SLOT
         LABEL.pack_into(
             self._buf, at, PARCEL, parcel.form, len(parcel.fds), block, parcel.nbytes, tag
         )
-        if shared[FLAGS] & LEVEL and tail == shared[HEAD]:
-            self._data.ring()
+        wake = self.before_tail(shared[WAITING_RECEIVERS], 1)
         shared[BYTES] += parcel.nbytes
         shared[TAIL] = tail + 1
         parcel.sent = True  # nothing can interrupt these two
-        if shared[WAITING_RECEIVERS]:
-            shared[WAITING_RECEIVERS] -= 1
-            self._data.ring()
+        if wake:
+            self.data.ring()
 
     def _queued(self) -> list[tuple[int, int]]:
         """Return block and size of each parcel in the queue."""
         found: list[tuple[int, int]] = []
         for number in range(self.words[HEAD], self.words[TAIL]):
-            at = self._slots + number % self.capacity * SLOT
+            at = self.slots + number % self.capacity * SLOT
             if self._buf[at] == PARCEL:
                 label = LABEL.unpack_from(self._buf, at)
                 found.append((label[3], label[4]))
@@ -344,23 +379,3 @@ class Ring:
 
 _MOST_RINGS = 4096
 _now = time.monotonic_ns  # tags must rise, in all processes: under the lock it does
-
-
-class _Held:
-    """``with``: the lock of a ring."""
-
-    __slots__ = ("_ring",)
-
-    def __init__(self, ring: Ring) -> None:
-        self._ring = ring
-
-    def __enter__(self) -> None:
-        ring = self._ring
-        try:
-            ring._enter()  # noqa: SLF001 - same module
-        except BaseException:
-            ring._leave()  # noqa: SLF001
-            raise
-
-    def __exit__(self, *raised: object) -> None:
-        self._ring._leave()  # noqa: SLF001

@@ -30,12 +30,13 @@ _yield = getattr(os, "sched_yield", None)
 class Waiter:
     """What one process waits on for one direction of one channel.  Thread-safe."""
 
-    __slots__ = ("_bell", "_epoll", "_presence")
+    __slots__ = ("_bell", "_epoll", "_presence", "asleep")
 
     def __init__(self, bell: Bell, presence: Presence) -> None:
         self._bell = bell
         self._presence = presence
         self._epoll: select.epoll | None = None
+        self.asleep = 0  # threads of this process
 
     def prepare(self) -> None:
         """From here on nothing is missed: look once more before sleeping."""
@@ -61,12 +62,17 @@ class Waiter:
             poller.register(self._bell.fileno(), select.POLLIN)
             poller.poll(longest * 1000)
             return True
-        events = self._epoll.poll(longest, 2)
+        self.asleep += 1
+        try:
+            events = self._epoll.poll(longest, 2)
+        finally:
+            self.asleep -= 1
         presence = self._presence.fileno()
         return any(fd == presence for fd, _ in events)
 
     def close(self) -> None:
         """Forget the epoll: in a forked child it would share the parent's events."""
+        self.asleep = 0
         if self._epoll is not None:
             self._epoll.close()
             self._epoll = None
