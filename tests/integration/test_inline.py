@@ -10,6 +10,7 @@ import traceback
 import pytest
 
 from parmap import (
+    Progress,
     TaskErrorGroup,
     TaskFailure,
     failure_of,
@@ -21,7 +22,7 @@ from support.tasks import add, double, fail_if_odd, pid_of
 
 
 def test_it_runs_here_one_after_the_other_in_order():
-    order = []
+    order: list[int] = []
     assert parallel_map(order.append, range(5), max_workers=0) == [None] * 5
     assert order == list(range(5))
     assert set(parallel_map(pid_of, range(3), max_workers=0)) == {os.getpid()}
@@ -132,7 +133,7 @@ def test_the_input_error_comes_after_the_earlier_items():
 
 
 def test_progress_is_told():
-    told = []
+    told: list[Progress] = []
     parallel_map(fail_if_odd, range(4), on_error="return", progress=told.append, max_workers=0)
     assert (told[-1].done, told[-1].failed, told[-1].total) == (4, 2, 4)
 

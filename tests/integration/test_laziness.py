@@ -132,7 +132,7 @@ def test_an_endless_input_works_in_order(pool):
 def test_the_input_is_read_only_in_the_thread_that_calls_next(pool):
     items = Counting(limit=500)
     results = parallel_imap(double, items, pool=pool)
-    got = []
+    got: list[int] = []
     thread = threading.Thread(target=lambda: got.extend(results))
     thread.start()
     thread.join()
@@ -168,7 +168,7 @@ def test_with_closes_it_when_the_consumer_raises(pool):
     with pytest.raises(ZeroDivisionError):  # noqa: SIM117
         with parallel_imap(double, items, pool=pool) as results:
             for _ in results:
-                1 / 0
+                _ = 1 / 0
     assert list(results) == []
     assert parallel_map(double, [1], pool=pool) == [2]
 
@@ -290,7 +290,9 @@ def test_a_closed_one_does_not_keep_its_items_or_results(pool):
         def __reduce__(self):
             return int, (1,)
 
-    results = parallel_imap(identity, (Tracked() for _ in itertools.count()), buffersize=5, pool=pool)
+    results = parallel_imap(
+        identity, (Tracked() for _ in itertools.count()), buffersize=5, pool=pool
+    )
     for _ in range(50):
         next(results)
         assert Tracked.alive <= 10

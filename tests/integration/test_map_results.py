@@ -8,6 +8,7 @@ import itertools
 import operator
 import os
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -136,7 +137,7 @@ def test_starmap_spreads_each_tuple(pool):
 
 def test_a_starmap_item_that_is_no_tuple_fails_as_in_the_loop(pool):
     with pytest.raises(TypeError):
-        parallel_starmap(add, [(1, 2), 3], pool=pool)
+        parallel_starmap(add, [(1, 2), 3], pool=pool)  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize("chunksize", [1, 2, 7, 100, 10_000])
@@ -398,7 +399,7 @@ def test_two_threads_may_call_at_the_same_time(tmp_path):
 
 
 def test_many_threads_may_share_one_pool(pool):
-    results = [None] * 8
+    results: list[Any] = [None] * 8
 
     def call(number):
         results[number] = parallel_map(lambda x: (number, x), range(50), pool=pool)
@@ -477,7 +478,7 @@ def test_the_callback_of_a_future_may_use_another_pool(pool):
 
 def test_each_argument_that_is_wrong_is_refused_before_anything_runs(pool, tmp_path):
     ran = Diary(tmp_path / "ran")
-    wrong = [
+    wrong: list[tuple[dict[str, Any], type[Exception]]] = [
         ({"max_workers": -1}, ValueError),
         ({"max_workers": "2"}, TypeError),
         ({"max_workers": True}, TypeError),

@@ -22,7 +22,7 @@ from parmap import (
     parallel_starmap,
     shutdown,
 )
-from support.gates import Diary, Gate, all_workers, alive, kept_pool, wait_until, wait_until_dead
+from support.gates import Diary, Gate, alive, all_workers, kept_pool, wait_until, wait_until_dead
 from support.scripts import LIMIT, output_of
 from support.tasks import (
     START_METHODS,
@@ -185,7 +185,11 @@ def test_a_waiting_future_can_be_cancelled_and_never_runs(tmp_path):
         assert waiting[1].cancel()
         assert waiting[1].cancelled()
         gate.open()
-        assert [running.result(LIMIT), waiting[0].result(LIMIT), waiting[2].result(LIMIT)] == [1, 2, 4]
+        assert [running.result(LIMIT), waiting[0].result(LIMIT), waiting[2].result(LIMIT)] == [
+            1,
+            2,
+            4,
+        ]
         with pytest.raises(concurrent.futures.CancelledError):
             waiting[1].result(LIMIT)
     assert diary.lines() == ["1", "2", "4"]
@@ -277,7 +281,7 @@ def test_a_pool_that_is_dropped_ends_its_workers(tmp_path):
 def test_a_block_that_raises_ends_its_workers(tmp_path):
     with pytest.raises(ZeroDivisionError), Pool(1) as pool:
         pids = all_workers(pool, 1, tmp_path)
-        1 / 0
+        _ = 1 / 0
     wait_until_dead(pids)
 
 
@@ -350,6 +354,12 @@ def test_concurrent_calls_share_the_workers_fairly(tmp_path):
         assert pool.submit(double, 1).result(LIMIT) == 2
         stop.open()
         thread.join()
+
+
+def test_a_thousand_submitted_calls_are_no_burden(pool):
+    """The standard library takes a fifth of a second for them."""
+    futures = [pool.submit(double, x) for x in range(1000)]
+    assert [f.result(10) for f in futures] == list(range(0, 2000, 2))
 
 
 def test_the_result_of_a_future_may_be_waited_for_in_a_callback(tmp_path):

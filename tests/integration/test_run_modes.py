@@ -594,9 +594,7 @@ def test_what_an_item_writes_to_a_global_never_reaches_the_next_call(tmp_path):
         with Pool(1) as pool:
             print([pool.submit(f, 1).result() for _ in range(3)], pool.submit(g, 1).result())
     """
-    assert output_of(source, tmp_path) == (
-        "[(0, [], 0)] 0 [] 0\n[1]\n[1, 1, 1] (0, [], 0)\n"
-    )
+    assert output_of(source, tmp_path) == ("[(0, [], 0)] 0 [] 0\n[1]\n[1, 1, 1] (0, [], 0)\n")
 
 
 def test_an_initializer_may_set_a_global_of_main_that_items_read(tmp_path):
@@ -668,7 +666,10 @@ from parmap import parallel_map
 def flags(_): return sys.flags.optimize, sys.flags.utf8_mode, __debug__
 print(parallel_map(flags, [1], max_workers=1))
 """
-    check(run_python(["-O", "-X", "utf8", "-c", program(source)], folder=tmp_path), "[(1, 1, False)]\n")
+    check(
+        run_python(["-O", "-X", "utf8", "-c", program(source)], folder=tmp_path),
+        "[(1, 1, False)]\n",
+    )
     done = run_python(["-I", "-c", program(source)], folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
 

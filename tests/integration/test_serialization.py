@@ -46,7 +46,7 @@ def lock():
 # What cannot be pickled at all.
 UNPICKLABLE = {
     "lock": lock,
-    "generator": lambda: (x for x in ()),
+    "generator": lambda: (x for x in [1]),
     "module-less code": lambda: (lambda: 0).__code__.co_lines(),
     "own reduce raises": BreaksInPickle,
     "own reduce exits": EndsInPickle,

@@ -138,7 +138,11 @@ time.sleep(600)
 
 def test_ctrl_c_while_a_lazy_map_is_open_but_nobody_waits(tmp_path):
     source = script("""
-results = parallel_imap(lambda x: pids.write(os.getpid()) or time.sleep(600 if x else 0), range(9), max_workers=2, chunksize=1)
+def task(x):
+    pids.write(os.getpid())
+    time.sleep(600 if x else 0)
+
+results = parallel_imap(task, range(9), max_workers=2, chunksize=1)
 next(results)
 time.sleep(600)
 """)
@@ -150,7 +154,9 @@ time.sleep(600)
 
 
 def test_a_second_ctrl_c_does_no_harm(tmp_path):
-    with running(busy("exec('while True:\\n try: time.sleep(600)\\n except BaseException: pass')"), tmp_path) as program:
+    with running(
+        busy("exec('while True:\\n try: time.sleep(600)\\n except BaseException: pass')"), tmp_path
+    ) as program:
         Diary(tmp_path / "pids").wait_for(2)
         began = time.monotonic()
         program.interrupt()
@@ -252,7 +258,9 @@ def test_a_killed_parent_takes_its_busy_workers_with_it(tmp_path, action):
 
 @pytest.mark.parametrize("method", [None, "spawn", "forkserver", "fork"])
 @pytest.mark.parametrize("action", ["pass", "sum(range(10**12))"], ids=["idle", "busy in C"])
-def test_a_killed_parent_takes_its_workers_with_it_under_every_start_method(tmp_path, method, action):
+def test_a_killed_parent_takes_its_workers_with_it_under_every_start_method(
+    tmp_path, method, action
+):
     source = script(f"""
 def task(x):
     pids.write(os.getpid())
@@ -431,7 +439,8 @@ if pid == 0:
     print(parallel_map(abs, [-2], max_workers=2), not after & before, flush=True)
     sys.exit(0)
 print(os.waitpid(pid, 0)[1], flush=True)
-print(bool(set(parallel_map(lambda x: os.getpid(), range(20), max_workers=2)) & before), parallel_map(abs, [-3], max_workers=2))
+now = set(parallel_map(lambda x: os.getpid(), range(20), max_workers=2))
+print(bool(now & before), parallel_map(abs, [-3], max_workers=2))
 """)
     assert output_of(source, tmp_path) == "[1]\n[2] True\n0\nTrue [3]\n"
 
