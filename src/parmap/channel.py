@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 from parmap._channel import selecting
 from parmap._channel.core import RECEIVER, SENDER, Core
 from parmap._channel.local import End, neutral_of
+from parmap._channel.mutex import within
 from parmap._channel.travel import pack_end, pack_neutral, unpack_end, unpack_neutral
 from parmap.errors import EndOfChannel
 
@@ -72,7 +73,10 @@ class _Sending(Generic[T_send]):
             TimeoutError: there was no room within `timeout` seconds.
         """
         end = self._sending()
-        end.core.send(end, item, timeout)
+        if timeout is None:
+            end.core.send(end, item)
+        else:
+            within(timeout, end.core.send, end, item, timeout)
 
     def try_send(self, item: T_send) -> None:
         """Put `item` into the channel if there is room now; else raise `ChannelFull`.
@@ -80,7 +84,7 @@ class _Sending(Generic[T_send]):
         All else is as in `send`.
         """
         end = self._sending()
-        end.core.send(end, item, wait=False)
+        end.core.try_send(end, item)
 
     def send_many(self, items: Iterable[T_send], timeout: float | None = None) -> None:
         """Send each of `items` in order, which is faster than one by one.
@@ -97,7 +101,10 @@ class _Sending(Generic[T_send]):
             BrokenChannelError, ClosedChannelError, SerializationError, TimeoutError: as in `send`.
         """
         end = self._sending()
-        end.core.send_many(end, items, timeout)
+        if timeout is None:
+            end.core.send_many(end, items)
+        else:
+            within(timeout, end.core.send_many, end, items, timeout)
 
 
 class _Receiving(Generic[T_receive]):
@@ -126,7 +133,11 @@ class _Receiving(Generic[T_receive]):
             TimeoutError: nothing came within `timeout` seconds.
         """
         end = self._receiving()
-        item: T_receive = end.core.receive(end, timeout)
+        core = end.core
+        if timeout is None:
+            item: T_receive = core.receive(end)
+        else:
+            item = within(timeout, core.receive, end, timeout)
         return item
 
     def try_receive(self) -> T_receive:
@@ -135,7 +146,7 @@ class _Receiving(Generic[T_receive]):
         All else is as in `receive`: at the end it raises `EndOfChannel`.
         """
         end = self._receiving()
-        item: T_receive = end.core.receive(end, wait=False)
+        item: T_receive = end.core.try_receive(end)
         return item
 
     def receive_many(self, limit: int, timeout: float | None = None) -> list[T_receive]:
@@ -152,7 +163,9 @@ class _Receiving(Generic[T_receive]):
         if limit < 1:
             raise ValueError(f"limit must be at least 1, not {limit}")
         end = self._receiving()
-        return end.core.receive_many(end, limit, timeout)
+        if timeout is None:
+            return end.core.receive_many(end, limit)
+        return within(timeout, end.core.receive_many, end, limit, timeout)
 
     def fileno(self) -> int:
         """Return a descriptor to poll for reading, for `multiprocessing.connection.wait` or asyncio.

@@ -30,7 +30,7 @@ from parmap._channel.layout import (
     WAITING_SENDERS,
 )
 from parmap._channel.messages import ATOMS, PICKLE, Messages, Parcel
-from parmap._channel.mutex import IntentMutex, mutex_of, prepare
+from parmap._channel.mutex import IntentMutex, mutex_of, prepare, within
 from parmap._channel.presence import Presence
 from parmap._channel.ring import Opened, Ring
 from parmap._channel.waiting import Waiter, give_way, watch, yields
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 
 SENDER, RECEIVER = 0, 1
 _LOOK_EVERY = 5e-6
+_GRACE = 1.0  # a try waits so long for somebody who was stopped in the middle of something
 _CHUNK = 256  # so many messages of a batch are encoded before any is sent
 
 
@@ -154,6 +155,15 @@ class Core:
                 self._send_later(end, item, message, timeout, wait)
             return
         self._send_large(end, item, timeout, wait)
+
+    def try_send(self, end: Holder, item: object) -> None:
+        """Put `item` into the queue now, or raise `ChannelFull`."""
+        try:
+            within(_GRACE, self.send, end, item, wait=False)
+        except TimeoutError as error:
+            from parmap.errors import ChannelFull
+
+            raise ChannelFull(str(error)) from None
 
     def _send_large(self, end: Holder, item: object, timeout: float | None, wait: bool) -> None:
         message = self._messages.encode(item)
@@ -344,6 +354,15 @@ class Core:
         finally:
             record.close()
 
+    def try_receive(self, end: Holder) -> Any:
+        """Take the next item out now, or raise `ChannelEmpty`."""
+        try:
+            return within(_GRACE, self.receive, end, wait=False)
+        except TimeoutError as error:
+            from parmap.errors import ChannelEmpty
+
+            raise ChannelEmpty(str(error)) from None
+
     def receive_many(self, end: Holder, limit: int, timeout: float | None = None) -> list[Any]:
         """Wait for one item, and take what is there then, at most `limit` in all."""
         items = [self.receive(end, timeout)]
@@ -353,7 +372,7 @@ class Core:
             items += map(decode, records)
             if not records:
                 try:  # a large one, or somebody else has it
-                    items.append(self.receive(end, wait=False))
+                    items.append(self.try_receive(end))
                 except ChannelError:  # empty, or the end: next time
                     break
         return items

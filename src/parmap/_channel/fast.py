@@ -30,7 +30,8 @@ def make_put(ring: Ring, mutex: IntentMutex) -> Callable[[bytes], bool]:
         nonlocal limit
         wake, sent = 0, False
         try:
-            lock()
+            if not lock(False):
+                mutex.wait_for_thread()
             if mutex.inside:
                 mutex.refuse()
             mutex.inside = True
@@ -74,7 +75,8 @@ def make_get(ring: Ring, mutex: IntentMutex) -> Callable[[], bytes | None]:
         wake = 0
         record: bytes | None = None
         try:
-            lock()
+            if not lock(False):
+                mutex.wait_for_thread()
             if mutex.inside:
                 mutex.refuse()
             mutex.inside = True

@@ -13,8 +13,9 @@ What fits a slot is one bytes object, the record; the rest is a `Parcel`.
 from __future__ import annotations
 
 import marshal
-from _pickle import loads
+from _pickle import Unpickler, loads
 from array import array
+from io import BytesIO
 from struct import Struct
 
 from parmap._channel.layout import SLOT
@@ -135,7 +136,7 @@ class Messages:
     def decode(self, record: bytes) -> Any:
         """Return the item of a record.  Raises whatever unpickling raises."""
         if record[0] == PICKLE:
-            return Loading(self._codec.scope, {}).run(loads, record)
+            return Loading(self._codec.scope, {}).run(_loads, record)
         return marshal.loads(record)
 
     def decode_parcel(self, form: int, data: memoryview, fds: Sequence[int]) -> Any:
@@ -157,6 +158,33 @@ class Messages:
                 parts.append(bytearray(part) if parts else part)
                 at += _padded(size)
             with importing(source):
-                return Loading(self._codec.scope, {}).run(loads, parts[0], parts[1:])
+                return Loading(self._codec.scope, {}).run(_loads, parts[0], parts[1:])
         finally:
             source.close_unclaimed()
+
+
+def _loads(data: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
+    if _NUMPY in bytes(data):
+        return _ArrayUnpickler(BytesIO(data), buffers=buffers).load()
+    return loads(data, buffers=buffers)
+
+
+_NUMPY = b"_frombuffer"  # what NumPy's arrays are rebuilt by
+
+
+class _ArrayUnpickler(Unpickler):
+    """Arrays that were read-only arrive writable, as all others: they are copies anyway."""
+
+    def find_class(self, module: str, name: str, /) -> Any:
+        found = super().find_class(module, name)
+        if name == "_frombuffer" and module.startswith("numpy."):
+            return _writable(found)
+        return found
+
+
+def _writable(frombuffer: Any) -> Any:
+    def rebuild(*arguments: Any) -> Any:
+        made = frombuffer(*arguments)
+        return made if made.flags.writeable else made.copy(order="A")
+
+    return rebuild

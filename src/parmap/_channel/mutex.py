@@ -23,7 +23,8 @@ kernel's lock, always right and slow (1.8 us).  `IntentMutex` is 6 times as fast
 from __future__ import annotations
 
 import sys
-from _thread import RLock
+import time
+from _thread import RLock, _local
 
 from parmap._channel.heap import identity, is_alive
 from parmap._channel.layout import (
@@ -42,15 +43,47 @@ from parmap._memory.words import words
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
+    from collections.abc import Callable
+    from typing import Any, NoReturn, TypeVar
 
     from parmap._memory.segment import Segment
+
+    R = TypeVar("R")
 
 _STEP = INTENT_SIZE // WORD
 _READY = SEMAPHORE + 7  # a word beside the semaphore: it is there, and is to be used
 # A waiter that has slept this long looks whether the holder is dead.
 _PATIENCE = 0.02
+_PAUSE = 0.001  # and then it looks this often
 _RECURSIVE, _PLAIN = 0, 1  # kinds of semaphore: one knows its owner, and lets nobody else release it
+
+
+class _Until(_local):
+    time: float | None = None
+
+
+_until = _Until()
+
+
+def within(seconds: float, act: Callable[..., R], *arguments: Any, **options: Any) -> R:
+    """Return ``act(...)``; in it this thread waits for locks for so long only.
+
+    A holder may have been stopped (SIGSTOP, a debugger): it is not dead, and nobody can go on; but
+    who has a timeout gets his TimeoutError.
+    """
+    before = _until.time
+    _until.time = time.monotonic() + seconds
+    try:
+        return act(*arguments, **options)
+    finally:
+        _until.time = before
+
+
+def check_time() -> None:
+    """Raise TimeoutError when this thread has waited long enough."""
+    until = _until.time
+    if until is not None and time.monotonic() > until:
+        raise TimeoutError("another process is in the middle of using this channel, and is stopped")
 
 
 class FileMutex:
@@ -64,7 +97,11 @@ class FileMutex:
 
     def enter(self) -> None:
         """Wait for the lock."""
-        self._lock.acquire()
+        if _until.time is None:
+            self._lock.acquire()
+        elif not self._lock.acquire(max(0.001, _until.time - time.monotonic())):
+            check_time()
+            raise TimeoutError("another process is using this channel")
         if self._lock.was_abandoned:
             self._repair[0] = 1
 
@@ -130,7 +167,8 @@ class IntentMutex:
 
     def enter(self) -> None:
         """Wait for the lock."""
-        self.lock()
+        if not self.lock(False):
+            self.wait_for_thread()
         if self.inside:
             self.refuse()
         self.inside = True
@@ -174,15 +212,26 @@ class IntentMutex:
             " handler cannot use it now"
         )
 
+    def wait_for_thread(self) -> None:
+        """Another thread of this process has it, or waits for it."""
+        while not self.lock(True, _PATIENCE):
+            check_time()
+
     def wait(self) -> None:
         """Somebody else has it; this process's intent is set."""
-        while not self.acquire(True, _PATIENCE):
-            assert self.slot is not None
-            self.intents[self.slot] = -self.seq
+        if self.acquire(True, _PATIENCE):
+            return
+        # From now on mostly negative: those who wait positive look like holders to a recoverer.
+        while True:
+            self.intents[self.slot] = -self.seq  # type: ignore[index]  # claimed in `enter`
             with self._file:
                 self._recover()
+            check_time()
+            time.sleep(_PAUSE)
             self.seq += 1
-            self.intents[self.slot] = self.seq
+            self.intents[self.slot] = self.seq  # type: ignore[index]
+            if self.acquire(False):
+                return
 
     def _recover(self) -> None:
         """Release the lock for a dead holder, if there is one."""
