@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+from contextlib import contextmanager
 from queue import Empty
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
+from parmap._calls import surroundings
 from parmap._calls.remote import Ended, Lost, RemoteCall, Report
 from parmap._calls.verdicts import closed, error_of
 from parmap._core import commands as cmd
@@ -20,7 +23,7 @@ from parmap._wire.payload import error_positions
 from parmap.errors import InternalError, PoolClosedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from queue import SimpleQueue
 
     from parmap._launch.base import Launcher
@@ -46,7 +49,9 @@ class Driver(Loop[ev.Event, cmd.Command]):
         self._calls: dict[int, RemoteCall] = {}
         self._started = 0  # workers so far, for their names
         self._closing = False
+        self._exiting = False
         self._gone = False
+        self._packing = False
         super().__init__(self._scheduler, launcher, name, overdue=ev.DeadlinePassed())
 
     # ------------------------------------------------------------------ for callers, any thread
@@ -71,19 +76,33 @@ class Driver(Loop[ev.Event, cmd.Command]):
         self.drive_until(lambda: not mailbox.empty())
         return mailbox.get()
 
+    @property
+    def packing(self) -> bool:
+        """Whether this very thread is pickling items for a worker, by user code that calls us.
+
+        That worker has the chunk already as far as the core knows; to wait for it here would be to
+        wait for ever.
+        """
+        return self._packing and threading.current_thread() is self._thread
+
     def cancel_waiting(self) -> None:
         """Cancel the submitted calls that no worker has begun."""
         for call in list(self._calls.values()):
             call.cancel_waiting()
 
-    def close(self, *, cancel: bool) -> None:
-        """Take no more calls; finish the open ones, or cancel them; then end the workers."""
+    def close(self, *, cancel: bool, exiting: bool = False) -> None:
+        """Take no more calls; finish the open ones, or cancel them; then end the workers.
+
+        `exiting`: the interpreter is.  Who still waits then is a daemon thread, which is about to
+        be frozen; it would be noise to raise in it first.
+        """
         self._closing = True
+        self._exiting = exiting
         self.post(ev.ShutdownRequested(cancel))
 
     def finish(self) -> None:
         """At exit Pools finish what was submitted, as Executors do."""
-        self.close(cancel=False)
+        self.close(cancel=False, exiting=True)
 
     def describe(self) -> str:
         """State and numbers, for a repr: as they were a moment ago."""
@@ -177,11 +196,12 @@ class Driver(Loop[ev.Event, cmd.Command]):
     def _start(self, worker: int) -> None:
         self._started += 1
         name = f"{self.name}-{self._started}"
+        now = surroundings.encoded()  # its initializer, too, finds what the caller could import
+        adopt = Frame(fr.ADOPT, segments=[now.data])
         try:
-            self._crew.start(worker, name, self._setup(name))
-        except (
-            Exception
-        ) as error:  # whatever the system, or a start method of the stdlib, objects to
+            self._crew.start(worker, name, adopt, self._setup(name)).surroundings = now
+        # Whatever the system, or a start method of the stdlib, objects to.
+        except Exception as error:
             self._tell(ev.WorkerNotStarted(worker, f"{type(error).__name__}: {error}"))
 
     def _assign(self, command: cmd.Assign) -> None:
@@ -201,9 +221,18 @@ class Driver(Loop[ev.Event, cmd.Command]):
         if call.id not in peer.functions:
             peer.functions.add(call.id)
             peer.post(call.function_frame(), call.give_back)
-        frame, payload = call.chunk_frame(command)  # pickling: user code, which may call parmap
+        with self._packing_here():
+            frame, payload = call.chunk_frame(command)  # pickling: user code
         peer.post(frame, payload.close)
         self._crew.flush(peer)
+
+    @contextmanager
+    def _packing_here(self) -> Iterator[None]:
+        before, self._packing = self._packing, True
+        try:
+            yield
+        finally:
+            self._packing = before
 
     def _deliver(self, call: int, report: object) -> None:
         if (known := self._calls.get(call)) is not None:
@@ -225,4 +254,5 @@ class Driver(Loop[ev.Event, cmd.Command]):
                 self._crew.flush(peer)
         if (known := self._calls.pop(call, None)) is not None:
             known.close()
-            known.tell(Ended(error))
+            if not (self._exiting and isinstance(error, PoolClosedError)):
+                known.tell(Ended(error))

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from parmap import _loop, options
 from parmap._calls import surroundings
+from parmap._calls.inline import InlineSource
 from parmap._calls.remote import RemoteCall
-from parmap._calls.run import RemoteSource
+from parmap._calls.run import RemoteSource, Source
 from parmap._calls.submit import submit
 from parmap._driver import Driver
 from parmap._launch import launcher_for
@@ -161,9 +162,11 @@ def open_call(
     cap: int,
     chunksize: int | None,
     on_failure: OnFailure,
-) -> RemoteSource:
+) -> Source:
     """Open a call on a pool, or on the shared one; nothing has been fed to it yet."""
     driver = _shared.driver() if pool is None else pool._driver
+    if driver.packing:
+        return InlineSource(fn, star=star, on_failure=on_failure)
     codec = Codec("to worker")
     call = RemoteCall(
         driver,
@@ -208,11 +211,11 @@ class _Shared:
                 )  # fmt: skip
             return self._driver
 
-    def end(self) -> None:
+    def end(self, *, exiting: bool = False) -> None:
         with self._lock:
             driver, self._driver = self._driver, None
         if driver is not None:
-            driver.close(cancel=True)
+            driver.close(cancel=True, exiting=exiting)
             driver.join()
 
     def forget(self) -> None:
@@ -254,7 +257,7 @@ def _start_method(mp_context: BaseContext | None, start_method: object) -> str |
 
 def _at_exit() -> None:
     """The shared pool is ended, Pools finish what was submitted."""
-    _shared.end()
+    _shared.end(exiting=True)
     _loop.finish_all()
 
 

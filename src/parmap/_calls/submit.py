@@ -21,12 +21,24 @@ def submit(
     engine: Engine, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Future[Any]:
     """Send ``fn(*args, **kwargs)`` to a worker of this engine."""
-    codec = Codec("to worker")
     future: PoolFuture = PoolFuture()
+    if engine.packing:
+        _run_here(future, Bound(fn, args, kwargs))
+        return future
+    codec = Codec("to worker")
     call = SubmittedCall(future, engine, codec, fn, args, kwargs)
     engine.open(call)
     call.feed_all([()])
     return future
+
+
+def _run_here(future: Future[Any], bound: Bound) -> None:
+    """From within the pickling of items, waiting for a worker would be waiting for ever."""
+    future.set_running_or_notify_cancel()
+    try:
+        future.set_result(bound())
+    except BaseException as error:  # whatever it is, it is the call's
+        future.set_exception(error)
 
 
 class PoolFuture(Future[Any]):

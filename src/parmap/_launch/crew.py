@@ -69,15 +69,17 @@ class Crew:
                 yield peer, frame
             yield peer, None
 
-    def start(self, number: int, name: str, setup: Frame) -> None:
-        """Start a worker and tell it who it is.  Raises OSError when the system refuses."""
+    def start(self, number: int, name: str, *first: Frame) -> Peer:
+        """Start a worker and tell it the first things.  Raises OSError when the system refuses."""
         with _signals_held():
             peer = Peer(number, name, self._launcher.start)
         self.members[number] = peer
         self._selector.register(peer.death_fileno(), selectors.EVENT_READ, peer)
         self._selector.register(peer.fileno(), selectors.EVENT_READ, peer)
-        peer.post(setup)
+        for frame in first:
+            peer.post(frame)
         self.flush(peer)
+        return peer
 
     def flush(self, peer: Peer) -> None:
         """Write what goes now; the rest when there is room."""

@@ -62,8 +62,6 @@ def find_trail(obj: object, scope: Scope, seconds: float = SECONDS) -> list[obje
     tracer = _Tracer(scope, perf_counter() + seconds)
     try:
         tracer.dump(obj)
-    except KeyboardInterrupt:
-        raise
     except _TimeIsUpError:
         return []  # what is being pickled now may well be innocent
     except BaseException:  # noqa: S110 - the very error that we are looking for

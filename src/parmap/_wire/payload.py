@@ -139,8 +139,8 @@ class PayloadBuilder:
                 self._file.write(dump_by_value(value, self._buffers, self._codec.scope))
         except BaseException as error:
             self._take_back(start, nbuffers)
-            if isinstance(error, KeyboardInterrupt):
-                raise
+            # Also a KeyboardInterrupt: neither the driver's thread nor a worker gets a real one, so
+            # it is the user's own, and may end no loop of ours.
             refusal = self._codec.refusal(value, what(index), error)
             refusal.__cause__ = error
             self.add_error(refusal)

@@ -32,7 +32,14 @@ def die_of_sigterm() -> NoReturn:
     os._exit(EXIT_TERMINATED)
 
 
+# Whoever swallows `Terminated` (a task that catches everything, a `__reduce__` within a pickling)
+# delays the end by what it is doing, no more.
+told_to_go = False
+
+
 def _terminated(signum: int, frame: FrameType | None) -> NoReturn:
+    global told_to_go
+    told_to_go = True
     raise Terminated(EXIT_TERMINATED)
 
 

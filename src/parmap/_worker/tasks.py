@@ -13,6 +13,7 @@ from parmap._wire.control import NOTHING, SOMETHING
 from parmap._wire.frames import Frame, pack_frame
 from parmap._wire.payload import ERROR, PayloadBuilder, pack_values
 from parmap._worker.bound import frames_around
+from parmap._worker import hygiene
 from parmap._worker.hygiene import Terminated, flush_streams
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
@@ -63,9 +64,10 @@ class ChunkRun:
         for start in range(0, frame.count, stride):
             if control.drop >= frame.chunk:
                 break
-            if marked:
-                control.running = frame.first + start + 1
+            control.running = frame.first + start + 1 if marked else SOMETHING
             self._run_some(items[start : start + stride])
+            if hygiene.told_to_go:
+                raise Terminated(hygiene.EXIT_TERMINATED)
             if self._errors and frame.flags & fr.FLAG_STOP_ON_FAILURE:
                 break
             now = perf_counter_ns()
