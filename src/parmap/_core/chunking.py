@@ -20,6 +20,8 @@ MAX_BYTES = 128 * 1024
 # From this cost on an item is marked (its index is noted before it runs): 2 clock reads and a store
 # are then below 1 % of it.
 MARK_SECONDS = 20e-6
+# So few items are marked even if they are tiny: a message costs more than all their marks.
+FEW = 16
 # A second chunk waits at the worker only if the first is this short: behind a longer one its items
 # would sit where no idle worker can take them.
 PREFETCH_SECONDS = 0.010
@@ -80,10 +82,9 @@ class ChunkSizer:
             )
         return 3 * workers * size
 
-    @property
-    def marks(self) -> bool:
-        """Whether items are dear enough (or unknown) for their index to be noted one by one."""
-        return self._cost is None or self._cost >= MARK_SECONDS
+    def marks(self, items: int) -> bool:
+        """Whether the items of a chunk of so many are noted one by one before they run."""
+        return items <= FEW or self._cost is None or self._cost >= MARK_SECONDS
 
     @property
     def prefetches(self) -> bool:

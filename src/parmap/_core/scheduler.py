@@ -308,7 +308,7 @@ class Scheduler:
 
     def _assign(self, book: Call, worker: Worker) -> None:
         piece = book.take(self._share(book))
-        marked = book.sizer.marks or piece.solo
+        marked = piece.solo or book.sizer.marks(piece.stop - piece.start)
         chunk = Chunk(next(self._ids), book.id, piece.start, piece.stop, marked, piece.solo)
         worker.chunks.append(chunk)
         if worker.state is WorkerState.IDLE:

@@ -3,8 +3,9 @@
 Rules that everything here keeps:
 
 1. A member ends once, as exactly one of: returned, failed, stopped by the group, ended by its owner.
+   What it has reported counts, whatever anybody wanted of it afterwards.
 2. The first failure stops the others: SIGTERM, and SIGKILL when the grace period is over.  Members
-   that were stopped are no failures.
+   that were stopped are no failures; one that failed by itself before the signal reached it is.
 3. A member with a restart budget fails only when that is spent.
 4. The group is over only when none of its processes is left, and no more members can come.
 """
@@ -48,11 +49,15 @@ class MemberAdded:
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """The member's function has returned or raised; its process is about to leave."""
+    """The member's function has returned or raised; its process is about to leave.
+
+    `obeying`: it raised because SIGTERM told it to go, say in a `finally` block.
+    """
 
     member: int
     failed: bool
     payload: object = None
+    obeying: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,19 +182,17 @@ class Member:
     delay: float
     state: State = State.RUNNING
     report: Reported | None = None
+    final: bool = False  # its report ended the group: no budget that comes back changes that
     told: End | None = None  # STOPPED or ENDED, once it was told to go
     deadline: float | None = None
     attempts: int = 1
     restarts: deque[float] = field(default_factory=deque)  # when, within the last `within` seconds
 
-    def may_restart(self, now: float) -> bool:
-        """Whether the budget allows one more start; if so, it is spent."""
+    def has_budget(self, now: float) -> bool:
+        """Whether it may be started once more."""
         while self.restarts and self.restarts[0] <= now - self.within:
             self.restarts.popleft()
-        if len(self.restarts) >= self.max_restarts:
-            return False
-        self.restarts.append(now)
-        return True
+        return not self.final and len(self.restarts) < self.max_restarts
 
 
 class Supervisor:
@@ -211,13 +214,11 @@ class Supervisor:
             case MemberAdded():
                 self._add(event)
             case Reported(member):
-                self._known(member).report = event
-                if event.failed and not self._can_restart(self._known(member)):
-                    self._stop()  # at once: its process may take a while to leave
+                self._reported(self._known(member), event)
             case Died(member, exitcode):
                 self._died(self._known(member), exitcode)
             case StartRefused(member, reason):
-                self._fail(self._known(member), End.NOT_STARTED, None, reason)
+                self._refused(self._known(member), reason)
             case EndRequested(member, kill):
                 self._end(self._members.get(member), kill=kill)
             case StopRequested():
@@ -250,32 +251,52 @@ class Supervisor:
         else:
             self._out.append(Start(member.id))
 
+    def _reported(self, member: Member, report: Reported) -> None:
+        member.report = report
+        if report.failed and self._is_failure(member) and not member.has_budget(self._now):
+            member.final = True
+            self._stop()  # at once: its process may take a while to leave
+
     def _died(self, member: Member, exitcode: int | None) -> None:
         report = member.report
         if report is not None and not report.failed:
             self._settle(member, End.RETURNED, exitcode, report.payload)
-        elif member.told is not None:
+        elif not self._is_failure(member):
+            assert member.told is not None
             self._settle(member, member.told, exitcode, None)
         elif report is not None:
             self._fail(member, End.RAISED, exitcode, report.payload)
         else:
             self._fail(member, End.LOST, exitcode, None)
 
+    def _refused(self, member: Member, reason: str) -> None:
+        if member.told is not None:  # meanwhile nobody wants it any more
+            self._settle(member, member.told, None, None)
+        else:
+            self._fail(member, End.NOT_STARTED, None, reason)
+
+    def _is_failure(self, member: Member) -> bool:
+        """Whether not to have returned is its failure, and not what it was told."""
+        if member.told is not End.STOPPED:
+            return member.told is None
+        return member.report is not None and not member.report.obeying
+
     def _fail(self, member: Member, end: End, exitcode: int | None, payload: object) -> None:
-        if not self._stopping and member.may_restart(self._now):
+        if not member.has_budget(self._now):
+            self._settle(member, end, exitcode, payload)
+            self._stop()
+        elif self._stopping:  # it would have been started again: what keeps it from it is the group
+            self._settle(member, End.STOPPED, exitcode, None)
+        else:
+            member.restarts.append(self._now)
             member.state, member.report = State.WAITING, None
             member.deadline = self._now + member.delay
             self._out.append(Restarting(member.id, end, exitcode, payload, member.delay))
-            return
-        self._settle(member, end, exitcode, payload)
-        self._stop()
-
-    def _can_restart(self, member: Member) -> bool:
-        recent = sum(at > self._now - member.within for at in member.restarts)
-        return not self._stopping and recent < member.max_restarts
 
     def _stop(self) -> None:
         """Tell everybody to go who is still here and has not been told."""
+        if self._stopping:
+            return
         self._stopping = True
         for member in list(self._members.values()):
             if member.state is State.WAITING:
@@ -293,13 +314,18 @@ class Supervisor:
         if member.state is State.WAITING:
             self._settle(member, End.ENDED, None, None)
         elif kill:
-            member.told = member.told or End.ENDED
-            member.state, member.deadline = State.LEAVING, None
+            self._mark_ended(member)
+            member.deadline = None
             self._out.append(Kill(member.id))
         elif member.state is State.RUNNING:
             # The owner asked for SIGTERM and nothing more: no SIGKILL follows by itself.
-            member.told, member.state = End.ENDED, State.LEAVING
+            self._mark_ended(member)
             self._out.append(Terminate(member.id))
+
+    def _mark_ended(self, member: Member) -> None:
+        member.state = State.LEAVING
+        if member.report is None or (member.report.failed and member.has_budget(self._now)):
+            member.told = member.told or End.ENDED  # else how it ends was decided before
 
     def _deadline_passed(self) -> None:
         for member in list(self._members.values()):

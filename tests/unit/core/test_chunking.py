@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from parmap._core.chunking import (
+    FEW,
     GROWTH,
     MARK_SECONDS,
     MAX_BYTES,
@@ -64,7 +65,7 @@ def test_dearer_items_count_at_once_and_cheaper_ones_half():
 def test_a_report_of_nothing_teaches_nothing():
     """A chunk that was given back unrun has no cost."""
     assert sizer((0, 5.0, 0)).size(100, more_to_come=True, workers=1) == 1
-    assert sizer((0, 5.0, 0)).marks
+    assert sizer((0, 5.0, 0)).marks(FEW + 1)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +73,12 @@ def test_a_report_of_nothing_teaches_nothing():
 )
 def test_dear_and_unknown_items_are_marked(cost, marks):
     """Below 20 µs the mark itself would show."""
-    assert sizer(*([] if cost is None else [(1, cost, 0)])).marks is marks
+    assert sizer(*([] if cost is None else [(1, cost, 0)])).marks(FEW + 1) is marks
+
+
+def test_a_few_items_are_marked_however_tiny():
+    """A message costs more than all their marks, and a death is then known to its item."""
+    assert sizer((1, MARK_SECONDS / 2, 0)).marks(FEW)
 
 
 @pytest.mark.parametrize(
