@@ -111,9 +111,7 @@ def test_a_member_that_comes_while_the_block_waits_runs_as_any_other():
 def test_what_was_reported_counts_however_the_process_leaves(exitcode):
     desk = Desk(1)
 
-    assert desk.tell(returns(1), Died(1, exitcode)) == [
-        settled(1, End.RETURNED, exitcode, "value")
-    ]
+    assert desk.tell(returns(1), Died(1, exitcode)) == [settled(1, End.RETURNED, exitcode, "value")]
 
 
 def test_nothing_is_due_while_all_goes_well():
@@ -399,9 +397,7 @@ def test_a_member_with_a_budget_is_started_again_after_the_delay():
     assert desk.later(1.9) == []
     assert desk.later(0.1) == [Start(1)]
     assert desk.core.next_deadline() is None
-    assert desk.tell(returns(1), Died(1, 0)) == [
-        settled(1, End.RETURNED, 0, "value", attempts=2)
-    ]
+    assert desk.tell(returns(1), Died(1, 0)) == [settled(1, End.RETURNED, 0, "value", attempts=2)]
 
 
 def test_the_report_of_an_earlier_start_is_forgotten():
@@ -418,9 +414,7 @@ def test_a_lost_process_and_a_refused_start_spend_the_budget_too():
 
     assert desk.tell(Died(1, -9)) == [Restarting(1, End.LOST, -9, None, 0.0)]
     assert desk.later(0) == [Start(1)]
-    assert desk.tell(StartRefused(1, "full")) == [
-        Restarting(1, End.NOT_STARTED, None, "full", 0.0)
-    ]
+    assert desk.tell(StartRefused(1, "full")) == [Restarting(1, End.NOT_STARTED, None, "full", 0.0)]
     assert desk.later(0) == [Start(1)]
     assert desk.tell(StartRefused(1, "full")) == [
         settled(1, End.NOT_STARTED, None, "full", attempts=3)
