@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from parmap import options
 from parmap._group.loop import GroupLoop
 from parmap._group.outcomes import (
     failures_of,
     outcome_of,
+    own_error,
     raise_first,
     raise_group,
     results_of,
     value_of,
 )
-from parmap._group.seat import Seat
+from parmap._group.seat import Seat, stay_here
 from parmap._launch import launcher_for
 from parmap._wire.pickling import Codec
 from parmap._worker.bound import Bound
-from parmap.errors import CallTimeoutError, SerializationError
+from parmap.errors import CallTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 _groups = itertools.count(1)
+_NO_RESTART = options.Restart(max_restarts=0)
+_OUTSIDE = "start workers inside the `with` block of their WorkerGroup, where it was entered"
 
 
 class Worker(Generic[R]):
@@ -86,7 +89,7 @@ class Worker(Generic[R]):
 
         Returns when the group has stopped it, too, and so when another worker has failed.
         """
-        return self._seat.wait(self._seat.is_settled, timeout)
+        return self._group.wait(self._seat, self._seat.is_settled, timeout)
 
     def result(self, timeout: float | None = None) -> R:
         """Wait for its function and return what that returned.
@@ -113,10 +116,7 @@ class Worker(Generic[R]):
         """End it at once: SIGKILL.  Its end is no failure then.  Does not wait."""
         self._group.end(self._seat, kill=True)
 
-    def __reduce__(self) -> NoReturn:
-        raise SerializationError(
-            "a Worker stays in the process that started it; send its name, pid or result instead"
-        )
+    __reduce__ = stay_here
 
     def __del__(self) -> None:
         seat = getattr(self, "_seat", None)
@@ -173,6 +173,7 @@ class WorkerGroup:
         self._name = f"group-{next(_groups)}"
         self._loop: GroupLoop | None = None
         self._seats: list[Seat] = []
+        self._numbers = itertools.count(1)  # any thread may start workers
 
     def start(
         self,
@@ -200,6 +201,10 @@ class WorkerGroup:
         options.check_callable(fn)
         options.check_clash(fn, ("name", "restart"))
         options.check_restart(restart)
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name must be a string, not {type(name).__name__}")
+        if self._loop is None or not self._loop.alive:
+            raise RuntimeError(_OUTSIDE)
         return self._start(self._seat(fn, args, kwargs, name, restart), restart)
 
     def ready(self, worker: Worker[Any], timeout: float | None = None) -> Any:
@@ -212,15 +217,19 @@ class WorkerGroup:
         """
         seat = worker._seat
 
-        def heard() -> bool:
-            return seat.notice is not None or seat.settled is not None
+        notice = None
 
-        if not seat.wait(heard, timeout):
+        def heard() -> bool:
+            nonlocal notice
+            notice = seat.notice  # a restart takes it back
+            return notice is not None or seat.settled is not None
+
+        if not worker._group.wait(seat, heard, timeout):
             raise TimeoutError(f"worker {seat.name} was not ready within {timeout} seconds")
-        if seat.notice is None:
+        if notice is None:
             value_of(seat)
             raise RuntimeError(f"worker {seat.name} returned without calling parmap.report_ready()")
-        return outcome_of(seat, seat.notice)
+        return outcome_of(seat, notice)
 
     def __enter__(self) -> Self:
         if self._loop is not None:
@@ -236,11 +245,14 @@ class WorkerGroup:
     ) -> None:
         assert self._loop is not None
         self._loop.leave(failed=exc is not None)
-        if exc is not None and not isinstance(exc, Exception):
-            return  # Ctrl-C and sys.exit() come out as themselves
         failures = failures_of(self._loop, self._seats)
-        if failures or exc is not None:
-            raise_group(self._name, failures, exc)
+        own = own_error(exc, failures, self._seats)
+        if own is not None and not isinstance(own, Exception):
+            return  # Ctrl-C and sys.exit() come out as themselves
+        if failures or own is not None:
+            raise_group(self._name, failures, own)
+
+    __reduce__ = stay_here
 
     def __repr__(self) -> str:
         alive = sum(seat.settled is None for seat in self._seats)
@@ -255,21 +267,18 @@ class WorkerGroup:
         restart: Restart | None,
     ) -> Seat:
         """Pickle what the worker shall run; nothing has started yet."""
-        number = len(self._seats) + 1
+        number = next(self._numbers)
         codec = Codec("to worker")
         function = codec.dumps(Bound(fn, tuple(args), kwargs), "call")
         title = name or f"{getattr(fn, '__name__', type(fn).__name__)}-{number}"
-        seat = Seat(number, title, function, codec, may_restart=restart is not None)
-        self._seats.append(seat)
-        return seat
+        return Seat(number, title, function, codec, may_restart=restart is not None)
 
     def _start(self, seat: Seat, restart: Restart | None) -> Worker[Any]:
-        if self._loop is None or not self._loop.alive:
-            raise RuntimeError("start workers inside the `with` block of their WorkerGroup")
-        if restart is None:
-            self._loop.add(seat, 0, 0.0, 0.0)
-        else:
-            self._loop.add(seat, restart.max_restarts, restart.within, restart.delay)
+        assert self._loop is not None
+        if not self._loop.add(seat, restart or _NO_RESTART):
+            seat.function.close()
+            raise RuntimeError(_OUTSIDE)
+        self._seats.append(seat)
         return _new_worker(seat, self._loop)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import multiprocessing
 import os
+import threading
 import time
 from typing import TYPE_CHECKING, assert_never
 
@@ -13,16 +15,17 @@ from parmap._calls.verdicts import closed
 from parmap._core import supervision as sup
 from parmap._core.supervision import End, Settle
 from parmap._launch.setup import budget, introduction
-from parmap._loop import Loop
+from parmap._loop import Loop, finish_all
 from parmap._wire import frames as fr
 from parmap._wire.frames import Frame
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from parmap._group.seat import Seat
     from parmap._launch.base import Launcher
     from parmap._launch.peer import Peer
+    from parmap.options import Restart
 
 log = logging.getLogger("parmap")
 
@@ -31,28 +34,48 @@ class GroupLoop(Loop[sup.Event, sup.Command]):
     """Starts, listens to, and ends the processes of one group."""
 
     def __init__(self, launcher: Launcher, name: str, *, grace: float) -> None:
-        self.failures: list[Settle] = []  # in the order in which they were seen
+        # In the order in which their failing was seen; how they ended, once they have.
+        self._failing: dict[int, Settle | None] = {}
         self._seats: dict[int, Seat] = {}
         self._peers: dict[int, Peer] = {}  # seat -> its present process
         self._processes = 0
+        self._gate = threading.Lock()  # so that nobody is added behind the last one
+        self._ended_for_good = False
         self._parent = multiprocessing.current_process().name, os.getpid()
         super().__init__(sup.Supervisor(grace=grace), launcher, name, overdue=sup.DeadlinePassed())
 
-    def add(self, seat: Seat, max_restarts: int, within: float, delay: float) -> None:
-        """Run the seat's function in a process of its own."""
-        self._seats[seat.number] = seat
-        self.post(sup.MemberAdded(seat.number, max_restarts, within, delay))
+    def add(self, seat: Seat, restart: Restart) -> bool:
+        """Run the seat's function in a process of its own.  False: the group has ended."""
+        with self._gate:
+            if self._ended_for_good or not self.alive:
+                return False
+            self._seats[seat.number] = seat
+            self.post(
+                sup.MemberAdded(seat.number, restart.max_restarts, restart.within, restart.delay)
+            )
+            return True
+
+    @property
+    def failures(self) -> list[Settle]:
+        """The failures, the one that was seen first in front."""
+        return [settled for settled in self._failing.values() if settled is not None]
 
     def end(self, seat: Seat, *, kill: bool) -> None:
         """The owner ends this worker."""
         self.post(sup.EndRequested(seat.number, kill))
+
+    def wait(self, seat: Seat, done: Callable[[], bool], timeout: float | None) -> bool:
+        """Wait for news of this seat until `done`, at most `timeout` seconds; whether it is."""
+        if self._pid != os.getpid():
+            return done()  # a forked child's copy: no news will ever come
+        return seat.wait(done, timeout)
 
     def wait_settled(self, seats: Sequence[Seat], timeout: float | None) -> bool:
         """Wait until all have ended; whether they have within `timeout` seconds."""
         deadline = None if timeout is None else time.monotonic() + timeout
         for seat in seats:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if not seat.wait(seat.is_settled, left):
+            if not self.wait(seat, seat.is_settled, left):
                 return False
         return True
 
@@ -95,7 +118,9 @@ class GroupLoop(Loop[sup.Event, sup.Command]):
             seat.update(notice=report)
         else:
             failed = bool(frame.flags & fr.FLAG_FAILURES)
-            self._tell(sup.Reported(seat.number, failed, report))
+            if failed:
+                self._note_failing(seat.number)
+            self._tell(sup.Reported(seat.number, failed, report, obeying=bool(frame.extra)))
 
     def _bury(self, peer: Peer, exitcode: int | None, running: int) -> None:
         seat = next(number for number, known in self._peers.items() if known is peer)
@@ -117,6 +142,7 @@ class GroupLoop(Loop[sup.Event, sup.Command]):
             case sup.Settle():
                 self._settle(command)
             case sup.Restarting(member, end, exitcode, _, delay):
+                self._seats[member].update(notice=None)  # that was of the process that is gone
                 log.warning(
                     "worker %s: %s (exit code %s), starting it again in %.3g s",
                     self._seats[member].name, end.value, exitcode, delay,
@@ -148,11 +174,25 @@ class GroupLoop(Loop[sup.Event, sup.Command]):
     def _settle(self, settled: Settle) -> None:
         seat = self._seats[settled.member]
         if settled.end in sup.FAILURES:
-            self.failures.append(settled)
+            if settled.end is not End.RAISED:
+                self._note_failing(settled.member)
+            self._failing[settled.member] = settled
         seat.function.close()
         seat.update(settled=settled)
 
+    def _note_failing(self, member: int) -> None:
+        # Not when it ends: a sibling that was stopped for it may be gone before it.
+        self._failing.pop(member, None)
+        self._failing[member] = None
+
     def _ended(self) -> None:
+        with self._gate:
+            self._ended_for_good = True
         for seat in self._seats.values():
-            if seat.settled is None:  # the loop broke
+            if seat.settled is None:  # the loop broke, or it was added at the last moment
+                seat.function.close()
                 seat.update(settled=Settle(seat.number, End.STOPPED, None, None, 1))
+
+
+# An open group is ended in an orderly way, also in a program that never uses a pool.
+atexit.register(finish_all)

@@ -34,10 +34,11 @@ def value_of(seat: Seat) -> Any:
     if settled.end is End.RETURNED:
         return outcome_of(seat, _report(settled))
     if settled.end in FAILURES:
-        raise failure_in(seat).error
-    how = "was stopped with its group" if settled.end is End.STOPPED else "was ended by its owner"
-    raise WorkerLostError(f"worker {seat.name} {how}, before its function returned",
-                          exitcode=settled.exitcode, attempts=settled.attempts)  # fmt: skip
+        _raise_as_it_came(seat, failure_in(seat).error)
+    with seat.decoding:
+        if seat.stopped is None:
+            seat.stopped = _stopped(seat, settled)
+    raise seat.stopped.with_traceback(None)
 
 
 def outcome_of(seat: Seat, report: Report) -> Any:
@@ -45,19 +46,19 @@ def outcome_of(seat: Seat, report: Report) -> Any:
 
     Decoded once, and then kept: several threads may ask for it.
     """
-    with seat.changed:
+    with seat.decoding:
         kept = seat.decoded.get(id(report))
         if kept is None:
             kept = seat.decoded[id(report)] = (report, *_decode(seat, report))
     _, value, error = kept
     if error is not None:
-        raise error
+        _raise_as_it_came(seat, error)
     return value
 
 
 def failure_in(seat: Seat) -> TaskFailure:
     """How the worker failed: the error is one and the same object each time."""
-    with seat.changed:
+    with seat.decoding:
         if seat.failure is None:
             seat.failure = _failure(seat)
         return seat.failure
@@ -91,9 +92,28 @@ def raise_first(failures: list[TaskFailure]) -> NoReturn:
 
 def raise_group(name: str, failures: list[TaskFailure], body: Exception | None) -> NoReturn:
     """Raise every failure as one group, the error of the `with` block in front."""
-    errors = [groupable(failure) for failure in failures if failure.error is not body]
-    count = f"{len(failures)} failed" if failures else "the block raised"
-    raise TaskErrorGroup(f"{name}: {count}", [body, *errors] if body is not None else errors)
+    errors = [groupable(failure) for failure in failures]
+    count = f"{len(failures)} of its workers failed" if failures else "its block raised"
+    if body is not None:
+        errors.insert(0, body)
+    raise TaskErrorGroup(f"{name}: {count}", errors) from None  # the body's error is in it
+
+
+def own_error(
+    body: BaseException | None, failures: list[TaskFailure], seats: Sequence[Seat]
+) -> BaseException | None:
+    """The error of the `with` block, unless it only passed on what it had heard of its workers.
+
+    That is a failure itself, or the news that a worker was stopped because of one.
+    """
+    heard: list[BaseException | None] = [failure.error for failure in failures]
+    if failures:
+        heard += [seat.stopped for seat in seats if _was_stopped(seat)]
+    return None if any(error is body for error in heard) else body
+
+
+def _was_stopped(seat: Seat) -> bool:
+    return seat.settled is not None and seat.settled.end is End.STOPPED
 
 
 def _failure(seat: Seat) -> TaskFailure:
@@ -110,12 +130,27 @@ def _failure(seat: Seat) -> TaskFailure:
         case _:
             words = death_in_words(settled.exitcode)
             error = WorkerLostError(
-                f"worker {seat.name} {words}", exitcode=settled.exitcode, attempts=settled.attempts
-            )
+                f"worker {seat.name} {words}, before its function returned",
+                index=seat.number - 1, exitcode=settled.exitcode, attempts=settled.attempts,
+            )  # fmt: skip
     add_note(error, f"parmap: worker {seat.name} (pid {seat.pid}), attempt {settled.attempts}")
     failure = TaskFailure(seat.number - 1, error, settled.attempts)
     attach_failure(error, failure)
     return failure
+
+
+def _stopped(seat: Seat, settled: Settle) -> WorkerLostError:
+    how = "was stopped with its group" if settled.end is End.STOPPED else "was ended by its owner"
+    return WorkerLostError(
+        f"worker {seat.name} {how}, before its function returned",
+        index=seat.number - 1, exitcode=settled.exitcode, attempts=settled.attempts,
+    )  # fmt: skip
+
+
+def _raise_as_it_came(seat: Seat, error: BaseException) -> NoReturn:
+    """Raise an error that may be asked for again: each time on top of the worker's own frames."""
+    _, frames = seat.frames.setdefault(id(error), (error, error.__traceback__))
+    raise error.with_traceback(frames)
 
 
 def _report(settled: Settle) -> Report:
@@ -129,7 +164,7 @@ def _decode(seat: Seat, report: Report) -> tuple[Any, BaseException | None]:
         value = item.load()
     except KeyboardInterrupt:
         raise
-    except BaseException as error:
+    except BaseException as error:  # __setstate__ may raise anything
         refusal = SerializationError(
             f"what worker {seat.name} sent could not be unpickled: {type(error).__name__}",
             direction="to caller",

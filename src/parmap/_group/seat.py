@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from parmap._calls import surroundings
+from parmap.errors import SerializationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import TracebackType
 
     from parmap._calls.remote import Report
     from parmap._core.supervision import Settle
     from parmap._wire.pickling import Codec, Encoded
-    from parmap.errors import TaskFailure
+    from parmap.errors import TaskFailure, WorkerLostError
+
+
+def stay_here(handle: object) -> NoReturn:
+    """The `__reduce__` of what serves in one process only."""
+    raise SerializationError(
+        f"a {type(handle).__name__} stays in the process that made it;"
+        " send names, pids or results instead"
+    )
 
 
 class Seat:
@@ -33,11 +44,16 @@ class Seat:
         self.codec = codec
         self.surroundings = surroundings.encoded()
         self.changed = threading.Condition(threading.RLock())
+        # Of its own: decoding runs the user's code, and the loop never waits for that.
+        self.decoding = threading.RLock()
+        self._owner = os.getpid()
         self.pid: int | None = None
         self.settled: Settle | None = None
         self.notice: Report | None = None  # the latest that it said of being ready
+        self.frames: dict[int, tuple[BaseException, TracebackType | None]] = {}
         self.decoded: dict[int, tuple[Report, Any, BaseException | None]] = {}
         self.failure: TaskFailure | None = None
+        self.stopped: WorkerLostError | None = None  # what `result` raises if it was told to go
         self._exit: tuple[int, int] | None = None  # a pipe that ends when the seat is settled
 
     def update(self, **values: Any) -> None:
@@ -45,9 +61,8 @@ class Seat:
         with self.changed:
             for name, value in values.items():
                 setattr(self, name, value)
-            if self.settled is not None and self._exit is not None and self._exit[1] >= 0:
-                os.close(self._exit[1])
-                self._exit = self._exit[0], -1
+            if self.settled is not None:
+                self._ring()
             self.changed.notify_all()
 
     def is_settled(self) -> bool:
@@ -65,13 +80,24 @@ class Seat:
             if self._exit is None:
                 self._exit = os.pipe()
                 if self.settled is not None:
-                    os.close(self._exit[1])
-                    self._exit = self._exit[0], -1
+                    self._ring()
             return self._exit[0]
 
     def close(self) -> None:
-        """Nobody holds the worker any more."""
-        for fd in self._exit or ():
+        """Nobody holds the worker any more.  In any thread, and at any moment."""
+        # In a forked child the lock may be held for ever, by a thread that is not there.
+        with self.changed if self._owner == os.getpid() else nullcontext():
+            ends, self._exit = self._exit, None
+        for fd in ends or ():
             if fd >= 0:
                 os.close(fd)
-        self._exit = None
+
+    def _ring(self) -> None:
+        """Make the sentinel readable.
+
+        By a byte: the end of the stream is not seen while a forked child holds a copy of it.
+        """
+        if self._exit is not None and (bell := self._exit[1]) >= 0:
+            self._exit = self._exit[0], -1
+            os.write(bell, b"x")
+            os.close(bell)

@@ -37,6 +37,7 @@ class Member:
         """Run the function and report; returns the exit code."""
         status, value = 0, None
         error: BaseException | None = None
+        obeying = False
         try:
             value = fn()
         except Terminated:
@@ -48,12 +49,14 @@ class Member:
             status, error = 1, failure
         builder = PayloadBuilder(self._codec)
         if error is not None:
+            obeying = _raised_on_the_way_out(error)
             builder.add_error(error, skip_frames=1 + frames_around(fn))
         else:
             builder.add_value(value, _result, 0)
         flush_streams()
-        self._send(fr.RESULTS, builder)
-        return status
+        failed = self._send(fr.RESULTS, builder, obeying=obeying)
+        _leave_as_processes_do()
+        return 1 if failed and not status else status
 
     def notify(self, value: object) -> None:
         """Tell the group that this worker is ready, with a value."""
@@ -61,15 +64,22 @@ class Member:
         builder.add_value(value, lambda place: "value", 0)
         self._send(fr.NOTICE, builder)
 
-    def _send(self, kind: int, builder: PayloadBuilder) -> None:
+    def _send(self, kind: int, builder: PayloadBuilder, *, obeying: bool = False) -> bool:
+        """Send what was built; whether that is a failure, say of pickling."""
         payload = builder.build()
-        flags = fr.FLAG_LAST | (fr.FLAG_FAILURES if payload.failures else 0)
         frame = Frame(
-            kind, call=self._call, count=1, flags=flags, segments=payload.segments, fds=payload.fds
+            kind,
+            call=self._call,
+            count=1,
+            flags=fr.FLAG_LAST | (fr.FLAG_FAILURES if payload.failures else 0),
+            extra=int(obeying),
+            segments=payload.segments,
+            fds=payload.fds,
         )
         with self._lock:
             self._link.send_all(pack_frame(frame), frame.fds)
         payload.close()
+        return payload.failures
 
 
 def report_ready(value: object = None) -> None:
@@ -107,8 +117,8 @@ def become(name: str, parent: tuple[str, int], lifeline: int) -> None:
     me._parent_pid = parent[1]  # type: ignore[attr-defined]  # as multiprocessing's own children have
     process._parent_process = process._ParentProcess(*parent, lifeline)  # type: ignore[attr-defined]
     try:
-        with open("/proc/self/comm", "w") as comm:
-            comm.write(name[:15])
+        with open("/proc/self/comm", "wb") as comm:
+            comm.write(name.encode(errors="replace")[:15])
     except OSError:
         return  # not Linux: `ps` shows the interpreter
 
@@ -121,6 +131,40 @@ def exit_code(error: SystemExit) -> int:
         return error.code & 0xFF
     sys.stderr.write(f"{error.code}\n")
     return 1
+
+
+def _raised_on_the_way_out(error: BaseException | None) -> bool:
+    """Whether SIGTERM had come before: the error is then of a `finally` block or a handler."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, Terminated):
+            return True
+        seen.add(id(error))
+        error = error.__context__
+    return False
+
+
+def _leave_as_processes_do() -> None:
+    """What Python does at the end of a process, and `os._exit` does not.
+
+    As `multiprocessing`'s children: threads that are no daemons finish, queues are flushed, daemonic
+    children are ended.  The group has the report by then: if this takes too long, it is killed.
+    """
+    # Only what has been imported can have left something to do.  Pools and groups go before
+    # multiprocessing, which waits for its children, and theirs may be among them.
+    last = (
+        ("threading", "_shutdown"),
+        ("parmap._loop", "finish_all"),
+        ("multiprocessing.util", "_exit_function"),
+    )
+    try:
+        for module, function in last:
+            if module in sys.modules:
+                getattr(sys.modules[module], function)()
+    except Terminated:
+        raise
+    except BaseException as error:  # what a finalizer raises is shown, as at any process's end
+        sys.excepthook(type(error), error, error.__traceback__)
 
 
 def forget_in_children() -> None:
