@@ -29,7 +29,7 @@ from parmap._channel.layout import (
     WAITING_RECEIVERS,
     WAITING_SENDERS,
 )
-from parmap._channel.messages import ATOMS, PICKLE, Messages, Parcel
+from parmap._channel.messages import PICKLE, SMALL, Messages, Parcel
 from parmap._channel.mutex import IntentMutex, mutex_of, prepare, within
 from parmap._channel.presence import Presence
 from parmap._channel.ring import Opened, Ring
@@ -150,7 +150,7 @@ class Core:
         now = monotonic()
         if now >= self._look_again or self.words[NEWS] != self._news:
             self._look_for_receivers(item, now)
-        if type(item) in ATOMS and len(message := dumps(item)) <= SLOT:
+        if type(item) in SMALL and len(message := dumps(item)) <= SLOT:  # type: ignore[arg-type]
             if not (self._fast_put or self._put)(message):
                 self._send_later(end, item, message, timeout, wait)
             return
@@ -350,7 +350,7 @@ class Core:
             return loads(record) if record[0] != PICKLE else self._messages.decode(record)
         assert isinstance(record, Opened)
         try:
-            return self._messages.decode_parcel(record.form, record.data, record.fds)
+            return record.read(self._messages)
         finally:
             record.close()
 

@@ -1,4 +1,4 @@
-"""`Ring.put` and `Ring.get` for small messages once more, with the lock's steps written out.
+"""`Ring.put` and `Ring.get` once more, with the lock's steps written out.
 
 A message costs a microsecond, and each Python call a twentieth of that.  The steps are those of
 `IntentMutex.enter` and `leave`; what is not the everyday case is left to the ring.
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from parmap._channel.mutex import IntentMutex
-    from parmap._channel.ring import Ring
+    from parmap._channel.ring import Opened, Ring
 
 
 def make_put(ring: Ring, mutex: IntentMutex) -> Callable[[bytes], bool]:
@@ -61,19 +61,21 @@ def make_put(ring: Ring, mutex: IntentMutex) -> Callable[[bytes], bool]:
     return put
 
 
-def make_get(ring: Ring, mutex: IntentMutex) -> Callable[[], bytes | None]:
+def make_get(ring: Ring, mutex: IntentMutex) -> Callable[[], bytes | Opened | None]:
     """Return a function that takes a small message out, or returns None if none is next."""
     shared, buf, intents, slot = ring.words, ring.segment.buf, mutex.intents, mutex.own_slot()
     lock, acquire, release, unlock = mutex.lock, mutex.acquire, mutex.release, mutex.unlock
     slots, capacity, after_head, ring_bell = (
         ring.slots, ring.capacity, ring.after_head, ring.space.ring,
     )  # fmt: skip
+    open_parcel = ring.open
     known = 0  # up to here there was something when we looked last; TAIL only grows
 
-    def get() -> bytes | None:
+    def get() -> bytes | Opened | None:
         nonlocal known
         wake = 0
         record: bytes | None = None
+        opened: Opened | None = None
         try:
             if not lock(False):
                 mutex.wait_for_thread()
@@ -89,11 +91,11 @@ def make_get(ring: Ring, mutex: IntentMutex) -> Callable[[], bytes | None]:
                 at = slots + head % capacity * SLOT
                 record = buf[at : at + SLOT]
                 if record[0] == PARCEL:
-                    record = None
+                    opened = open_parcel(record, head)
                 else:
                     shared[HEAD] = head + 1
-                    if wake := shared[WAITING_SENDERS]:
-                        wake = after_head(wake, 1)
+                if wake := shared[WAITING_SENDERS]:
+                    wake = after_head(wake, 1)
             release()
             intents[slot] = -mutex.seq
             mutex.inside = False
@@ -103,6 +105,6 @@ def make_get(ring: Ring, mutex: IntentMutex) -> Callable[[], bytes | None]:
             raise
         if wake:
             ring_bell()
-        return record
+        return opened or record
 
     return get

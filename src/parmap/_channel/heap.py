@@ -16,7 +16,15 @@ from __future__ import annotations
 import mmap
 import os
 
-from parmap._channel.layout import BLOCKS, HEAP_END, PAGE, SWEEP_AT, Layout
+from parmap._channel.layout import (
+    BLOCKS,
+    HEAP_END,
+    MOST_BYTES,
+    PAGE,
+    SWEEP_AT,
+    WORD,
+    Layout,
+)
 from parmap._memory.host import LINUX, portable_level
 from parmap._memory.words import words
 
@@ -25,21 +33,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from parmap._memory.segment import Segment
+    from parmap._wire.frames import Buffer
 
 _FREE, _USED = 0x40, 0x80  # and the size class
 _SMALLEST = 8  # 256 bytes
 _SLACK = 16
 # A block above this gives its memory back when it is released: it was one message alone.
 _KEPT_WARM = 1 << 26
-# When the file is this long, free blocks of other sizes give theirs back before it grows.
-_THRIFTY_FROM = 1 << 28
+# When the file has more memory than may be waiting, and some to spare for those who write or read
+# at the moment, free blocks give theirs back; to know it costs a system call.
+_THRIFTY_FROM = MOST_BYTES + (8 << 20)
+_COUNTED_FROM = 1 << 15
+_GROWTH = 1 << 28
 _PID_BITS = 22
 
 
 class Heap:
     """The blocks of one channel."""
 
-    __slots__ = ("_buf", "_layout", "_owners", "_places", "_segment", "_words")
+    __slots__ = ("_buf", "_fresh", "_layout", "_owners", "_places", "_segment", "_words")
 
     def __init__(self, segment: Segment, layout: Layout) -> None:
         self._segment = segment
@@ -47,6 +59,7 @@ class Heap:
         self._words = words(segment, 0, SWEEP_AT + 1)
         self._owners = words(segment, layout.owners, layout.blocks)
         self._places = words(segment, layout.places, layout.blocks)
+        self._fresh: set[int] = set()  # that this process has made, and not yet written to
         self._buf = segment.buf  # for the tables only: it may be older than the file is long
 
     def allocate(self, nbytes: int, queued: Callable[[], set[int]]) -> int | None:
@@ -55,6 +68,9 @@ class Heap:
         `queued` gives the blocks that slots in the queue name.
         """
         size_class = max(_SMALLEST, (nbytes - 1).bit_length())
+        if nbytes > _COUNTED_FROM and os.fstat(self._segment.fileno()).st_blocks * 512 > _THRIFTY_FROM:
+            self._sweep(queued())
+            self._give_back_free(size_class)
         block = self._reuse(size_class)
         if block is None and self._words[BLOCKS] >= max(self._words[SWEEP_AT], _SLACK):
             self._sweep(queued())
@@ -73,12 +89,23 @@ class Heap:
             self._give_back(block, size_class)
         self._buf[state] = _FREE | size_class
 
-    def view(self, block: int, nbytes: int) -> memoryview:
-        """Return the first bytes of a block.  Release the view before the block."""
+    def write(self, block: int, data: Buffer, nbytes: int) -> None:
+        """Copy `data` into a block."""
+        if block in self._fresh:
+            # Through the file: that spares the kernel to clear each page before it is overwritten,
+            # and a fault for each.
+            self._fresh.discard(block)
+            if os.pwrite(self._segment.fileno(), data, self._places[block]) == nbytes:
+                return
+        memory, at = self.place(block, nbytes)
+        memory[at : at + nbytes] = data
+
+    def place(self, block: int, nbytes: int) -> tuple[mmap.mmap, int]:
+        """Return the memory, mapped so far that the first bytes of a block are in it; and where."""
         start = self._places[block]
         if start + nbytes > self._segment.size:
             self._segment.refresh()
-        return memoryview(self._segment.buf)[start : start + nbytes]
+        return self._segment.buf, start
 
     def statistics(self) -> dict[str, int]:
         """Return how many blocks there are, how many are in use, and where the file ends."""
@@ -107,14 +134,13 @@ class Heap:
             start = (start + PAGE - 1) // PAGE * PAGE
             end = start + (1 << size_class)
         if end > self._segment.size and end > self._segment.refresh():
-            if end > _THRIFTY_FROM:
-                self._give_back_free()
-            self._segment.grow(max(end, min(2 * self._segment.size, end + _THRIFTY_FROM)))
+            self._segment.grow(max(end, min(2 * self._segment.size, end + _GROWTH)))
         self._places[number] = start
         self._owners[number] = identity()
         self._buf[self._layout.states + number] = _USED | size_class
         self._words[HEAP_END] = end
         self._words[BLOCKS] = number + 1  # from this store on it exists
+        self._fresh.add(number)
         return number
 
     def _sweep(self, queued: set[int]) -> None:
@@ -133,11 +159,14 @@ class Heap:
                 self.release(number)
         self._words[SWEEP_AT] = 2 * live + _SLACK
 
-    def _give_back_free(self) -> None:
+    def _give_back_free(self, wanted: int) -> None:
+        """Let the system have the memory of free blocks back, but for one of the `wanted` size."""
         states = self._layout.states
         for number in range(self._words[BLOCKS]):
             state = self._buf[states + number]
-            if state & _FREE:
+            if state == _FREE | wanted:
+                wanted = -1
+            elif state & _FREE:
                 self._give_back(number, state & 0x3F)
 
     def _give_back(self, block: int, size_class: int) -> None:

@@ -26,12 +26,15 @@ from parmap._wire.scopes import Loading
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:
+    import mmap
     from collections.abc import Sequence
     from typing import Any
 
     from parmap._wire.frames import Buffer
 
 ATOMS = frozenset({int, float, str, bytes, bool, type(None), complex})
+# Those that are not copied for nothing when they turn out to be large.
+SMALL = ATOMS - {bytes, str}
 _FLAT = frozenset({tuple, list, set, frozenset})
 
 # The first byte of a record.  Marshal begins with a printable character (and perhaps 0x80 added),
@@ -56,28 +59,30 @@ class Parcel:
 
     def __init__(self, form: int, segments: Sequence[Buffer], fds: Sequence[int] = ()) -> None:
         self.form = form
-        self.segments = segments
         self.sent = False
-        self.fds = list(fds)
+        self.fds = fds
+        if form != AS_PICKLE:  # one object, as it is
+            self.segments = segments
+            self.nbytes = len(segments[0])
+            return
         sizes = [memoryview(segment).nbytes for segment in segments]
-        if form == AS_PICKLE:
-            table = array("q", [len(sizes), *sizes]).tobytes()
-            self.segments = [table, *segments]
-            sizes.insert(0, len(table))
-        self.nbytes = sum([_padded(size) for size in sizes[:-1]]) + sizes[-1]
+        table = array("q", [len(sizes), *sizes]).tobytes()
+        self.segments = [table, *segments]
+        self.nbytes = _padded(len(table)) + sum([_padded(size) for size in sizes[:-1]]) + sizes[-1]
 
-    def write(self, target: memoryview) -> None:
-        """Copy the message into its block."""
-        at = 0
-        for segment in self.segments:
-            size = memoryview(segment).nbytes
-            target[at : at + size] = segment
-            at += _padded(size)
+    def write(self, memory: mmap.mmap, at: int) -> None:
+        """Copy the segments of a pickle into its block."""
+        with memoryview(memory) as target:
+            for segment in self.segments:
+                size = memoryview(segment).nbytes
+                target[at : at + size] = segment
+                at += _padded(size)
 
     def close(self) -> None:
         """The message is sent, or given up: its descriptors are not needed here any more."""
-        FdSource(self.fds).close_unclaimed()
-        self.fds = []
+        if self.fds:
+            FdSource(self.fds).close_unclaimed()
+            self.fds = ()
 
 
 def _padded(size: int) -> int:
@@ -99,8 +104,8 @@ class Messages:
         kind = type(item)
         if kind in ATOMS or (kind in _FLAT and ATOMS.issuperset(map(type, item))):  # type: ignore[call-overload]  # it is one of _FLAT
             if kind is bytes and len(item) >= SLOT - 5:  # type: ignore[arg-type]
-                return Parcel(AS_BYTES, [item])  # type: ignore[list-item]
-            data = marshal.dumps(item)
+                return Parcel(AS_BYTES, (item,))  # type: ignore[arg-type]
+            data = marshal.dumps(item)  # type: ignore[arg-type]
             return data if len(data) <= SLOT else Parcel(AS_MARSHAL, [data])
         if kind is bytearray:
             return Parcel(AS_BYTEARRAY, [item])  # type: ignore[list-item]
@@ -139,32 +144,36 @@ class Messages:
             return Loading(self._codec.scope, {}).run(_loads, record)
         return marshal.loads(record)
 
-    def decode_parcel(self, form: int, data: memoryview, fds: Sequence[int]) -> Any:
-        """Return the item of a parcel, a copy; `data` may change afterwards.  Takes `fds` over."""
+    def decode_parcel(
+        self, form: int, memory: mmap.mmap, at: int, nbytes: int, fds: Sequence[int]
+    ) -> Any:
+        """Return the item of a parcel, a copy; its block may change afterwards.  Takes `fds` over."""
         if form == AS_BYTES:
-            return bytes(data)
-        if form == AS_BYTEARRAY:
-            return bytearray(data)
-        if form == AS_MARSHAL:
-            return marshal.loads(data)
+            return memory[at : at + nbytes]
+        with memoryview(memory) as whole, whole[at : at + nbytes] as data:
+            if form == AS_BYTEARRAY:
+                return bytearray(data)
+            return marshal.loads(data) if form == AS_MARSHAL else self._unpickle(data, fds)
+
+    def _unpickle(self, data: memoryview, fds: Sequence[int]) -> Any:
         source = FdSource(fds)
         try:
-            sizes = memoryview(data[: 8 * (1 + int.from_bytes(data[:8], "little"))]).cast("q")
-            at = _padded(sizes.nbytes)
-            parts: list[Buffer] = []
-            for size in sizes.tolist()[1:]:
-                # Private and writable: arrays are built on it.  The pickle itself is only read.
-                part = data[at : at + size]
-                parts.append(bytearray(part) if parts else part)
-                at += _padded(size)
+            count = int.from_bytes(data[:8], "little")
+            sizes = array("q", data[8 : 8 + 8 * count].tobytes())
+            at = _padded(8 + 8 * count)
+            pickled = data[at : at + sizes[0]].tobytes()
+            buffers: list[Buffer] = []
+            for size in sizes[1:]:
+                at += _padded(sizes[len(buffers)])
+                buffers.append(bytearray(data[at : at + size]))  # arrays are built on it
             with importing(source):
-                return Loading(self._codec.scope, {}).run(_loads, parts[0], parts[1:])
+                return Loading(self._codec.scope, {}).run(_loads, pickled, buffers)
         finally:
             source.close_unclaimed()
 
 
-def _loads(data: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
-    if _NUMPY in bytes(data):
+def _loads(data: bytes, buffers: Sequence[Buffer] = ()) -> Any:
+    if _NUMPY in data:
         return _ArrayUnpickler(BytesIO(data), buffers=buffers).load()
     return loads(data, buffers=buffers)
 

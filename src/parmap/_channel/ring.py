@@ -30,16 +30,17 @@ from parmap._channel.layout import (
     WORDS,
     Layout,
 )
-from parmap._channel.messages import LABEL, PARCEL, Parcel
+from parmap._channel.messages import AS_PICKLE, LABEL, PARCEL, Parcel
 from parmap._memory.segment import Segment
 from parmap._memory.words import words
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import TypeVar
+    from typing import Any, TypeVar
 
     from parmap._channel.bell import Bell
+    from parmap._channel.messages import Messages
     from parmap._channel.mutex import FileMutex, IntentMutex
     from parmap._channel.presence import Presence
     from parmap._memory.keeper import Keeper
@@ -47,25 +48,29 @@ if TYPE_CHECKING:
     R = TypeVar("R")
 
 # Up to here copying costs less than taking the lock a second time.
-_COPY_INSIDE = 1 << 16
+_COPY_INSIDE = 1 << 12
 
 
 class Opened:
-    """A parcel that was taken out: its bytes, until `close`.  Owns its descriptors."""
+    """A parcel that was taken out: where its bytes are until `close`.  Owns its descriptors."""
 
-    __slots__ = ("_block", "_heap", "data", "fds", "form")
+    __slots__ = ("_heap", "block", "fds", "form", "nbytes")
 
     def __init__(self, heap: Heap, form: int, block: int, nbytes: int, fds: Sequence[int]) -> None:
         self._heap = heap
-        self._block = block
+        self.block = block
         self.form = form
+        self.nbytes = nbytes
         self.fds = fds
-        self.data = heap.view(block, nbytes)
+
+    def read(self, messages: Messages) -> Any:
+        """Return the item."""
+        memory, at = self._heap.place(self.block, self.nbytes)
+        return messages.decode_parcel(self.form, memory, at, self.nbytes, self.fds)
 
     def close(self) -> None:
         """Its memory may be used for another message."""
-        self.data.release()
-        self._heap.release(self._block)
+        self._heap.release(self.block)
 
 
 class Ring:
@@ -224,7 +229,7 @@ class Ring:
             at = self.slots + head % self.capacity * SLOT
             record: bytes = self._buf[at : at + SLOT]
             if record[0] == PARCEL:
-                opened = self._open(record, head)
+                opened = self.open(record, head)
             else:
                 shared[HEAD] = head + 1
             wake = shared[WAITING_SENDERS]
@@ -316,8 +321,8 @@ class Ring:
         if sleep:
             self.words[WAITING_RECEIVERS] += 1
 
-    def _open(self, record: bytes, head: int) -> Opened:
-        """Take a parcel out.  The block is ours before the message is: no kill can lose it."""
+    def open(self, record: bytes, head: int) -> Opened:
+        """Take a parcel out; the caller has the lock.  The block is ours before the message is: no kill can lose it."""
         _, form, count, block, nbytes, tag = LABEL.unpack_from(record)
         self._heap.own(block)
         self.words[BYTES] = max(0, self.words[BYTES] - nbytes)
@@ -341,8 +346,10 @@ class Ring:
         return shared[BYTES] + nbytes <= MOST_BYTES or not waiting
 
     def _write(self, block: int, parcel: Parcel) -> None:
-        with self._heap.view(block, parcel.nbytes) as target:
-            parcel.write(target)
+        if parcel.form != AS_PICKLE:
+            self._heap.write(block, parcel.segments[0], parcel.nbytes)
+        else:
+            parcel.write(*self._heap.place(block, parcel.nbytes))
 
     def _publish(self, block: int, parcel: Parcel, sleep: bool) -> None:
         """Put a written block into the queue, if there is room, for its descriptors too."""
