@@ -76,7 +76,7 @@ class _Collected:
         return feeder.error
 
     def _take(self, source: Source, timeout: float | None) -> None:
-        batch = source.next_batch(timeout)
+        batch = next_batch(source, self._reporter, timeout)
         if batch is not None:
             self._place(batch)
             self._done += len(batch.outcomes)

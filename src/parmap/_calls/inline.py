@@ -45,8 +45,8 @@ class InlineSource:
         self._ended = True
 
     def next_batch(self, timeout: float | None = None) -> Batch | None:
-        """Run one item; None when none is there, or there is no time for one."""
-        if not self._items or timeout is not None:
+        """Run one item; None when none is there, or nobody wants to wait for one."""
+        if not self._items or timeout == 0:
             return None
         item = self._current = self._items.popleft()
         index, self._next = self._next, self._next + 1

@@ -35,6 +35,8 @@ class Reporter(Protocol):
     """Whoever is told how far the call is."""
 
     def update(self, done: int, failed: int) -> None: ...
+    def seconds_until_due(self) -> float | None: ...
+    def flush(self) -> None: ...
     def close(self) -> None: ...
 
 
@@ -77,6 +79,17 @@ class RemoteSource:
     def cancel(self, *, hurry: bool = False) -> None:
         """Give the call up."""
         self._call.cancel(hurry=hurry)
+
+
+def next_batch(source: Source, reporter: Reporter, timeout: float | None) -> Batch | None:
+    """The next outcomes, or None if none come in time; meanwhile no news is held back for long."""
+    due = reporter.seconds_until_due()
+    if due is None or (timeout is not None and timeout <= due):
+        return source.next_batch(timeout)
+    batch = source.next_batch(due)
+    if batch is None and not source.over:
+        reporter.flush()
+    return batch
 
 
 def finish(source: Source, *, hurry: bool = False) -> None:

@@ -166,7 +166,7 @@ class ResultIterator(Iterator[R_co], Generic[R_co]):
 
     def _absorb(self, wait: float | None) -> None:
         """Take in what has come; wait so long for something, None being for ever."""
-        while (batch := self._source.next_batch(wait)) is not None:
+        while (batch := next_batch(self._source, self._reporter, wait)) is not None:
             wait = 0.0
             self._arrived += len(batch.outcomes)
             if self._ordered is None:
