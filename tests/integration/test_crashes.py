@@ -95,7 +95,7 @@ def test_a_worker_that_dies_costs_only_the_item_it_was_running(death, chunksize,
     assert isinstance(error, BrokenExecutor)
     assert failure_of(error) is lost
     assert after == list(range(0, 20, 2))
-    assert ran.numbers().count(37) == 1
+    assert ran.numbers().count(37) <= 2  # once more, alone, if it was too cheap to be marked
 
 
 @pytest.mark.parametrize("method", START_METHODS)
@@ -465,7 +465,8 @@ def test_a_replacement_runs_the_initializer_again(tmp_path):
             lambda x: exit_now(1) if x == 1 else x, range(4), on_error="return", pool=pool
         )
     assert [r for r in results if isinstance(r, int)] == [0, 2, 3]
-    assert len(starts.lines()) == 2
+    # Three: an item too cheap to be marked is run again alone, which finds the guilty one.
+    assert len(starts.lines()) in (2, 3)
 
 
 def test_a_program_that_reaps_all_children_does_no_harm(tmp_path):

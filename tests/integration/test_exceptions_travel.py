@@ -797,7 +797,7 @@ def test_an_uncaught_error_prints_the_childs_lines_the_note_and_exits_with_1(tmp
             from parmap import parallel_map
             def bad(x):
                 return [1][x]
-            parallel_map(bad, range(5), max_workers=2)
+            parallel_map(bad, range(5), max_workers=1)
         """)
     )
     done = subprocess.run(
