@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from parmap._calls.feeder import Feeder
 from parmap._calls.outcomes import Batch, Failed
-from parmap._calls.run import Reporter, Source, finish, raise_group, raise_lowest, unwrap
+from parmap._calls.run import (
+    Reporter,
+    Source,
+    finish,
+    next_batch,
+    raise_group,
+    raise_lowest,
+    unwrap,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

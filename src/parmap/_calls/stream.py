@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
 from parmap._calls.feeder import Feeder
 from parmap._calls.outcomes import Failed
-from parmap._calls.run import Reporter, Source, finish, raise_group, unwrap
+from parmap._calls.run import Reporter, Source, finish, next_batch, raise_group, unwrap
 from parmap._core.ordering import ReorderBuffer
 from parmap.errors import SerializationError
 
