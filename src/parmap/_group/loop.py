@@ -40,20 +40,35 @@ class GroupLoop(Loop[sup.Event, sup.Command]):
         self._peers: dict[int, Peer] = {}  # seat -> its present process
         self._processes = 0
         self._gate = threading.Lock()  # so that nobody is added behind the last one
-        self._ended_for_good = False
+        self._gone = threading.Event()
         self._parent = multiprocessing.current_process().name, os.getpid()
         super().__init__(sup.Supervisor(grace=grace), launcher, name, overdue=sup.DeadlinePassed())
 
     def add(self, seat: Seat, restart: Restart) -> bool:
         """Run the seat's function in a process of its own.  False: the group has ended."""
         with self._gate:
-            if self._ended_for_good or not self.alive:
+            if not self.alive:
                 return False
             self._seats[seat.number] = seat
             self.post(
                 sup.MemberAdded(seat.number, restart.max_restarts, restart.within, restart.delay)
             )
             return True
+
+    @property
+    def alive(self) -> bool:
+        """Whether the loop runs, in this very process.
+
+        The thread is not asked: Ctrl-C in `Thread.join` makes Python 3.11 and 3.12 believe that a
+        thread which runs has ended.
+        """
+        return self._pid == os.getpid() and not self._gone.is_set()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until no worker is left.  True if so."""
+        if self._pid == os.getpid() and threading.current_thread() is not self._thread:
+            self._gone.wait(timeout)
+        return super().join(0 if self.alive else timeout)
 
     @property
     def failures(self) -> list[Settle]:
@@ -187,7 +202,7 @@ class GroupLoop(Loop[sup.Event, sup.Command]):
 
     def _ended(self) -> None:
         with self._gate:
-            self._ended_for_good = True
+            self._gone.set()
         for seat in self._seats.values():
             if seat.settled is None:  # the loop broke, or it was added at the last moment
                 seat.function.close()
