@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from parmap._channel import selecting
 from parmap._channel.core import RECEIVER, SENDER, Core
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from parmap._channel.local import Neutral
 
 T = TypeVar("T")
-T_send = TypeVar("T_send", contravariant=True)
-T_receive = TypeVar("T_receive", covariant=True)
+T_send_contra = TypeVar("T_send_contra", contravariant=True)
+T_receive_co = TypeVar("T_receive_co", covariant=True)
 
 __all__ = ["Channel", "Duplex", "Receiver", "Sender", "select"]
 
@@ -44,7 +44,7 @@ class _Closing:
         self.close()
 
 
-class _Sending(Generic[T_send]):
+class _Sending(Generic[T_send_contra]):
     """What can be sent through.  `_sending` gives the channel, or raises."""
 
     __slots__ = ()
@@ -52,7 +52,7 @@ class _Sending(Generic[T_send]):
     def _sending(self) -> End:
         raise NotImplementedError
 
-    def send(self, item: T_send, timeout: float | None = None) -> None:
+    def send(self, item: T_send_contra, timeout: float | None = None) -> None:
         """Put `item` into the channel, waiting while it is full.
 
         When this returns the item is in shared memory: the death of this process does not lose it.
@@ -78,7 +78,7 @@ class _Sending(Generic[T_send]):
         else:
             within(timeout, end.core.send, end, item, timeout)
 
-    def try_send(self, item: T_send) -> None:
+    def try_send(self, item: T_send_contra) -> None:
         """Put `item` into the channel if there is room now; else raise `ChannelFull`.
 
         All else is as in `send`.
@@ -86,7 +86,7 @@ class _Sending(Generic[T_send]):
         end = self._sending()
         end.core.try_send(end, item)
 
-    def send_many(self, items: Iterable[T_send], timeout: float | None = None) -> None:
+    def send_many(self, items: Iterable[T_send_contra], timeout: float | None = None) -> None:
         """Send each of `items` in order, which is faster than one by one.
 
         Waits for room as often as it must.  The items are not sent as a whole: receivers see the
@@ -107,7 +107,7 @@ class _Sending(Generic[T_send]):
             within(timeout, end.core.send_many, end, items, timeout)
 
 
-class _Receiving(Generic[T_receive]):
+class _Receiving(Generic[T_receive_co]):
     """What can be received from.  `_receiving` gives the channel, or raises."""
 
     __slots__ = ()
@@ -118,7 +118,7 @@ class _Receiving(Generic[T_receive]):
     def _observed(self) -> Core:
         raise NotImplementedError
 
-    def receive(self, timeout: float | None = None) -> T_receive:
+    def receive(self, timeout: float | None = None) -> T_receive_co:
         """Take the next item out of the channel, waiting until there is one.
 
         Every item goes to one receiver only.  If this process is killed in here, at most the item
@@ -135,21 +135,21 @@ class _Receiving(Generic[T_receive]):
         end = self._receiving()
         core = end.core
         if timeout is None:
-            item: T_receive = core.receive(end)
+            item: T_receive_co = core.receive(end)
         else:
             item = within(timeout, core.receive, end, timeout)
         return item
 
-    def try_receive(self) -> T_receive:
+    def try_receive(self) -> T_receive_co:
         """Take the next item if there is one now; else raise `ChannelEmpty`.
 
         All else is as in `receive`: at the end it raises `EndOfChannel`.
         """
         end = self._receiving()
-        item: T_receive = end.core.try_receive(end)
+        item: T_receive_co = end.core.try_receive(end)
         return item
 
-    def receive_many(self, limit: int, timeout: float | None = None) -> list[T_receive]:
+    def receive_many(self, limit: int, timeout: float | None = None) -> list[T_receive_co]:
         """Wait for one item, then take what else is there at once: 1 to `limit` items in order.
 
         Args:
@@ -179,10 +179,10 @@ class _Receiving(Generic[T_receive]):
         """Iterate over the items until the stream has ended; each item goes to one iteration."""
         return self
 
-    def __next__(self) -> T_receive:
+    def __next__(self) -> T_receive_co:
         end = self._receiving()
         try:
-            item: T_receive = end.core.receive(end)
+            item: T_receive_co = end.core.receive(end)
         except EndOfChannel:
             raise StopIteration from None
         return item
@@ -325,7 +325,7 @@ class _End(_Closing):
         return f"<{type(self).__name__} {self._end.state}: {waiting}{_ended(core)}>"
 
 
-class Sender(_End, _Sending[T_send]):
+class Sender(_End, _Sending[T_send_contra]):
     """A sending end of a `Channel`: while it is open, the stream does not end.
 
     It lasts until `close`, the end of its ``with``, its garbage collection, or its process's death.
@@ -348,7 +348,7 @@ class Sender(_End, _Sending[T_send]):
         return end if end.fd >= 0 else end.use()
 
 
-class Receiver(_End, _Receiving[T_receive]):
+class Receiver(_End, _Receiving[T_receive_co]):
     """A receiving end of a `Channel`: while one is open, sending works.
 
     It lasts until `close`, the end of its ``with``, its garbage collection, or its process's death.
@@ -449,10 +449,11 @@ def select(*receivers: R, timeout: float | None = None) -> list[R]:
         ['news']
     """
     for receiver in receivers:
-        if not isinstance(receiver, _Receiving):
-            kind = type(receiver).__name__
+        known: object = receiver
+        if not isinstance(known, _Receiving):
+            kind = type(known).__name__
             raise TypeError(f"select waits for receivers and channels, not for {kind}")
-    cores = [receiver._observed() for receiver in receivers]  # noqa: SLF001 - this module's own
+    cores = [receiver._observed() for receiver in receivers]
     return [receivers[place] for place in selecting.ready(cores, timeout)]
 
 
@@ -465,8 +466,8 @@ def _ended(core: Core) -> str:
 
 
 def _rebuild_channel(*tickets: Any) -> Channel[Any]:
-    channel = cast("Channel[Any]", Channel.__new__(Channel))
-    channel._neutral = unpack_neutral(*tickets)  # noqa: SLF001 - this module's own
+    channel: Channel[Any] = Channel.__new__(Channel)
+    channel._neutral = unpack_neutral(*tickets)
     return channel
 
 

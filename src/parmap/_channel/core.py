@@ -6,10 +6,10 @@ There is one `Core` per channel and process; whoever refers to it keeps the mess
 from __future__ import annotations
 
 import time
-from marshal import dumps, loads
-from time import monotonic
 from _thread import RLock
 from _weakref import ref
+from marshal import dumps, loads
+from time import monotonic
 
 from parmap._channel.bell import Bell
 from parmap._channel.fast import make_get, make_put
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         fd: int
 
         def refuse(self) -> NoReturn: ...
+
 
 SENDER, RECEIVER = 0, 1
 _LOOK_EVERY = 5e-6
@@ -203,9 +204,7 @@ class Core:
             self._break(item)
         self._look_again = now + _LOOK_EVERY
 
-    def send_many(
-        self, end: Holder, items: Iterable[object], timeout: float | None = None
-    ) -> None:
+    def send_many(self, end: Holder, items: Iterable[object], timeout: float | None = None) -> None:
         """Send each of `items`, many at a time."""
         deadline = None if timeout is None else time.monotonic() + timeout
         chunk: list[object] = []
@@ -256,19 +255,16 @@ class Core:
                 done += count
             return True
 
+        def some(*, sleep: bool) -> bool:
+            before = done
+            return more(sleep=sleep) or done > before
+
         if not records:
             return
         if self.is_broken():
             self._break(items[first])
         while not more(sleep=False):
-            before = done
-            self._await_room(
-                end,
-                lambda *, sleep: more(sleep=sleep) or done > before,
-                items[first + done],
-                _left(deadline),
-                True,
-            )
+            self._await_room(end, some, items[first + done], _left(deadline), True)
 
     def _await_room(
         self,
@@ -345,7 +341,11 @@ class Core:
 
     def receive(self, end: Holder, timeout: float | None = None, *, wait: bool = True) -> Any:
         """Take the next item out, through `end`.  `wait`: else `ChannelEmpty` when it is empty."""
-        record = (self._fast_get or self._get)() or self.ring.get() or self._await_message(end, timeout, wait)
+        record = (
+            (self._fast_get or self._get)()
+            or self.ring.get()
+            or self._await_message(end, timeout, wait)
+        )
         if type(record) is bytes:
             return loads(record) if record[0] != PICKLE else self._messages.decode(record)
         assert isinstance(record, Opened)

@@ -1,8 +1,8 @@
 """Blocks of shared memory for messages that fit no slot.
 
 A block is never given back to the file, but used again: touching new memory costs ten times what
-copying into warm memory does.  Sizes are powers of two; what a block does not fill was never
-touched and costs nothing.
+copying into warm memory does.  Sizes have four steps from one power of two to the next; what was
+never touched costs nothing.
 
 **Who owns a block.**  Free, or used; then its owner word names the process that writes or reads it,
 until the one store that makes it free.  In between it may be in the queue, where its owner does not
@@ -22,7 +22,6 @@ from parmap._channel.layout import (
     MOST_BYTES,
     PAGE,
     SWEEP_AT,
-    WORD,
     Layout,
 )
 from parmap._memory.host import LINUX, portable_level
@@ -35,8 +34,8 @@ if TYPE_CHECKING:
     from parmap._memory.segment import Segment
     from parmap._wire.frames import Buffer
 
-_FREE, _USED = 0x40, 0x80  # and the size class
-_SMALLEST = 8  # 256 bytes
+_FREE = 0x80  # the rest of a state is the size class
+_NEARLY = 2  # a warm block that is so many classes too large is better than a new one
 _SLACK = 16
 # A block above this gives its memory back when it is released: it was one message alone.
 _KEPT_WARM = 1 << 26
@@ -67,15 +66,23 @@ class Heap:
 
         `queued` gives the blocks that slots in the queue name.
         """
-        size_class = max(_SMALLEST, (nbytes - 1).bit_length())
-        if nbytes > _COUNTED_FROM and os.fstat(self._segment.fileno()).st_blocks * 512 > _THRIFTY_FROM:
+        size_class = _class_of(nbytes)
+        tight = nbytes > _COUNTED_FROM and self._is_tight()
+        if tight:
             self._sweep(queued())
             self._give_back_free(size_class)
-        block = self._reuse(size_class)
+        block = self._reuse(size_class, size_class if tight else size_class + _NEARLY)
         if block is None and self._words[BLOCKS] >= max(self._words[SWEEP_AT], _SLACK):
             self._sweep(queued())
-            block = self._reuse(size_class)
-        return self._append(size_class) if block is None else block
+            block = self._reuse(size_class, size_class)
+        if block is None:
+            return self._append(size_class)
+        if tight:  # the message before was longer
+            self._give_back(block, nbytes, _size_of(size_class))
+        return block
+
+    def _is_tight(self) -> bool:
+        return os.fstat(self._segment.fileno()).st_blocks * 512 > _THRIFTY_FROM
 
     def own(self, block: int) -> None:
         """This process is about to read it."""
@@ -84,9 +91,9 @@ class Heap:
     def release(self, block: int) -> None:
         """It is free.  By its owner only; needs no lock."""
         state = self._layout.states + block
-        size_class = self._buf[state] & 0x3F
-        if 1 << size_class > _KEPT_WARM:
-            self._give_back(block, size_class)
+        size_class = self._buf[state] & ~_FREE
+        if (size := _size_of(size_class)) > _KEPT_WARM:
+            self._give_back(block, 0, size)
         self._buf[state] = _FREE | size_class
 
     def write(self, block: int, data: Buffer, nbytes: int) -> None:
@@ -111,33 +118,35 @@ class Heap:
         """Return how many blocks there are, how many are in use, and where the file ends."""
         states = self._layout.states
         table = self._buf[states : states + self._words[BLOCKS]]
-        used = sum(1 for state in table if state & _USED)
+        used = sum(1 for state in table if not state & _FREE)
         return {"blocks": len(table), "used": used, "bytes": self._words[HEAP_END]}
 
-    def _reuse(self, size_class: int) -> int | None:
+    def _reuse(self, first: int, last: int) -> int | None:
+        """Take a free block of one of these size classes."""
         states = self._layout.states
         end = states + self._words[BLOCKS]
-        at = self._buf.find(bytes((_FREE | size_class,)), states, end)
-        if at < 0:
-            return None
-        self._owners[at - states] = identity()
-        self._buf[at] = _USED | size_class
-        return at - states
+        for size_class in range(first, last + 1):
+            at = self._buf.find(bytes((_FREE | size_class,)), states, end)
+            if at >= 0:
+                self._owners[at - states] = identity()
+                self._buf[at] = size_class
+                return at - states
+        return None
 
     def _append(self, size_class: int) -> int | None:
         number = self._words[BLOCKS]
         if number == self._layout.blocks:
             return None
         start = self._words[HEAP_END]
-        end = start + max(1 << size_class, 64)
-        if 1 << size_class >= PAGE:
+        size = _size_of(size_class)
+        if size >= PAGE:
             start = (start + PAGE - 1) // PAGE * PAGE
-            end = start + (1 << size_class)
+        end = start + size
         if end > self._segment.size and end > self._segment.refresh():
             self._segment.grow(max(end, min(2 * self._segment.size, end + _GROWTH)))
         self._places[number] = start
         self._owners[number] = identity()
-        self._buf[self._layout.states + number] = _USED | size_class
+        self._buf[self._layout.states + number] = size_class
         self._words[HEAP_END] = end
         self._words[BLOCKS] = number + 1  # from this store on it exists
         self._fresh.add(number)
@@ -148,7 +157,7 @@ class Heap:
         states, live = self._layout.states, 0
         verdicts: dict[int, bool] = {}
         for number in range(self._words[BLOCKS]):
-            if not self._buf[states + number] & _USED:
+            if self._buf[states + number] & _FREE:
                 continue
             owner = self._owners[number]
             if owner not in verdicts:
@@ -167,19 +176,33 @@ class Heap:
             if state == _FREE | wanted:
                 wanted = -1
             elif state & _FREE:
-                self._give_back(number, state & 0x3F)
+                self._give_back(number, 0, _size_of(state & ~_FREE))
 
-    def _give_back(self, block: int, size_class: int) -> None:
-        """Let the system have the memory of a block back; the block stays."""
-        start = self._places[block]
+    def _give_back(self, block: int, kept: int, size: int) -> None:
+        """Let the system have the memory of a block back, but for the first bytes."""
+        start = (self._places[block] + kept + PAGE - 1) // PAGE * PAGE
+        size = (self._places[block] + size) // PAGE * PAGE - start
         advice = getattr(mmap, "MADV_REMOVE", None)
-        if advice is None or start % PAGE or 1 << size_class < PAGE:
+        if advice is None or size <= 0:
             return
         self._segment.refresh()
         try:
-            self._segment.buf.madvise(advice, start, 1 << size_class)
+            self._segment.buf.madvise(advice, start, size)
         except OSError:
             return  # this file cannot: then it stays warm
+
+
+def _class_of(nbytes: int) -> int:
+    """Return the smallest size class for so many bytes."""
+    bits = (nbytes - 1).bit_length()
+    if bits < 9:
+        return 0
+    return 4 * (bits - 9) + -((1 << bits - 1) - nbytes >> bits - 3)
+
+
+def _size_of(size_class: int) -> int:
+    """256, 320, 384, 448, 512, 640, ..."""
+    return 4 + size_class % 4 << size_class // 4 + 6
 
 
 def is_alive(owner: int) -> bool:

@@ -117,7 +117,9 @@ class Messages:
             with exporting(sink):
                 data, buffers = self._dump(item, sink)
             if len(sink.fds) > MAX_FDS:
-                raise ValueError(f"one message can carry {MAX_FDS} descriptors, not {len(sink.fds)}")
+                raise ValueError(
+                    f"one message can carry {MAX_FDS} descriptors, not {len(sink.fds)}"
+                )
         except BaseException as error:
             sink.close()
             if isinstance(error, KeyboardInterrupt):

@@ -55,7 +55,10 @@ _READY = SEMAPHORE + 7  # a word beside the semaphore: it is there, and is to be
 # A waiter that has slept this long looks whether the holder is dead.
 _PATIENCE = 0.02
 _PAUSE = 0.001  # and then it looks this often
-_RECURSIVE, _PLAIN = 0, 1  # kinds of semaphore: one knows its owner, and lets nobody else release it
+_RECURSIVE, _PLAIN = (
+    0,
+    1,
+)  # kinds of semaphore: one knows its owner, and lets nobody else release it
 
 
 class _Until(_local):
@@ -158,8 +161,8 @@ class IntentMutex:
     def renew(self) -> None:
         """In a forked child: a slot and a gate of its own; it holds nothing."""
         gate: Any = RLock()
-        self.lock, self.unlock, self._owned = gate.acquire, gate.release, gate._is_owned  # noqa: SLF001 - threading.Condition uses it
-        self._sem._after_fork()  # noqa: SLF001 - multiprocessing uses it
+        self.lock, self.unlock, self._owned = gate.acquire, gate.release, gate._is_owned
+        self._sem._after_fork()
         self.slot: int | None = None
         self.seq = 0
         self.inside = False
@@ -236,7 +239,7 @@ class IntentMutex:
     def _recover(self) -> None:
         """Release the lock for a dead holder, if there is one."""
         before = self._collect()
-        taken = self._sem._is_zero()  # noqa: SLF001
+        taken = self._sem._is_zero()
         if not taken or before != self._collect():
             return
         dead: list[int] = []
@@ -247,7 +250,7 @@ class IntentMutex:
                 dead.append(slot)
         # A process may have died since: then it was alive when we looked at the semaphore, and may
         # have passed the lock on.  Look again at what has to be still the same.
-        if not dead or not self._sem._is_zero() or before != self._collect():  # noqa: SLF001
+        if not dead or not self._sem._is_zero() or before != self._collect():
             return
         self._shared[REPAIR] = 1
         # What this process does not hold is released through an object of another kind.
@@ -324,7 +327,7 @@ class _Place:
 
     def semaphore(self, kind: int) -> Any:
         """Return an object of the standard library's over this very memory."""
-        from _multiprocessing import SemLock
+        from _multiprocessing import SemLock  # type: ignore[import-not-found]  # it has no stubs
 
-        rebuild: Any = SemLock._rebuild  # type: ignore[attr-defined]  # noqa: SLF001 - multiprocessing's own way
+        rebuild: Any = SemLock._rebuild  # multiprocessing's own way
         return rebuild(self.address, kind, 1, None)

@@ -13,11 +13,13 @@ from __future__ import annotations
 import os
 import select
 
-from parmap._memory.host import close_quietly, lift, too_many
+from parmap._memory.host import LINUX, close_quietly, lift, portable_level, too_many
 from parmap._memory.transit import export_fd, import_fd
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:
+    from typing import Any
+
     from parmap._memory.transit import Ticket
 
 
@@ -35,6 +37,10 @@ class Presence:
     @classmethod
     def create(cls) -> Presence:
         """Return that of a side with nobody on it."""
+        if portable_level() != LINUX:
+            from parmap._channel.portable import NamedPresence
+
+            return NamedPresence.create()
         try:
             read_end, write_end = os.pipe()
         except OSError as error:
@@ -67,11 +73,16 @@ class Presence:
         """Pickle it: see `transit`."""
         return export_fd(self._fd, "channel")
 
-    @classmethod
-    def arrive(cls, ticket: Ticket) -> Presence:
+    @staticmethod
+    def arrive(ticket: Any) -> Presence:
         """Redeem what `ticket` gave."""
-        return cls(import_fd(ticket))
+        if isinstance(ticket, tuple):
+            from parmap._channel.portable import arrive
+
+            return arrive(ticket)
+        return Presence(import_fd(ticket))
 
     def __del__(self) -> None:
-        if getattr(self, "_fd", -1) >= 0:
-            close_quietly(self._fd)
+        fd, self._fd = getattr(self, "_fd", -1), -1
+        if fd >= 0:
+            close_quietly(fd)
