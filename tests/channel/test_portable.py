@@ -1,0 +1,39 @@
+"""The portable implementation answers the same tests, in an interpreter of its own.
+
+Where it promises less than the native one the tests themselves say so, with `conftest.PORTABLE`.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.scripts import environment
+
+HERE = Path(__file__).parent
+# Bounded by the minute after which a hung test ends a run.
+LIMIT = 55
+
+pytestmark = pytest.mark.skipif("PARMAP_PORTABLE" in os.environ, reason="this run is portable")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ends", "matrix", "machine", "sizes", "kills"])
+def test_the_portable_implementation_passes(name, tmp_path):
+    seed = os.environ.get("PARMAP_TEST_SEED", "1")
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider",
+            "-o", f"faulthandler_timeout={LIMIT - 10}", f"--basetemp={tmp_path / 'base'}",
+            str(HERE / f"test_{name}.py"),
+        ],
+        env=environment(PARMAP_PORTABLE="1", HYPOTHESIS_PROFILE="dev", PARMAP_TEST_SEED=seed),
+        cwd=HERE.parent.parent, stdin=subprocess.DEVNULL, text=True, check=False,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=LIMIT,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stdout[-20_000:]
