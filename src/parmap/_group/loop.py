@@ -40,7 +40,6 @@ class GroupLoop(Loop[sup.Event, sup.Command]):
         self._peers: dict[int, Peer] = {}  # seat -> its present process
         self._processes = 0
         self._gate = threading.Lock()  # so that nobody is added behind the last one
-        self._gone = threading.Event()
         self._parent = multiprocessing.current_process().name, os.getpid()
         super().__init__(sup.Supervisor(grace=grace), launcher, name, overdue=sup.DeadlinePassed())
 
@@ -54,21 +53,6 @@ class GroupLoop(Loop[sup.Event, sup.Command]):
                 sup.MemberAdded(seat.number, restart.max_restarts, restart.within, restart.delay)
             )
             return True
-
-    @property
-    def alive(self) -> bool:
-        """Whether the loop runs, in this very process.
-
-        The thread is not asked: Ctrl-C in `Thread.join` makes Python 3.11 and 3.12 believe that a
-        thread which runs has ended.
-        """
-        return self._pid == os.getpid() and not self._gone.is_set()
-
-    def join(self, timeout: float | None = None) -> bool:
-        """Wait until no worker is left.  True if so."""
-        if self._pid == os.getpid() and threading.current_thread() is not self._thread:
-            self._gone.wait(timeout)
-        return super().join(0 if self.alive else timeout)
 
     @property
     def failures(self) -> list[Settle]:
@@ -97,12 +81,13 @@ class GroupLoop(Loop[sup.Event, sup.Command]):
     def leave(self, *, failed: bool) -> None:
         """The block is over: wait until nobody is left.
 
-        `failed`: tell them to go.  Ctrl-C does that, too, and a second one kills.
+        `failed`: tell them to go.  Whatever interrupts the wait does that, too (Ctrl-C, SIGTERM in
+        a worker, what a signal handler raises), and a second time it kills.
         """
         try:
             self.post(sup.StopRequested() if failed else sup.Closed())
             self.join()
-        except KeyboardInterrupt:
+        except BaseException:
             self._leave_now()
             raise
         if self._broken is not None:
@@ -112,7 +97,7 @@ class GroupLoop(Loop[sup.Event, sup.Command]):
         try:
             self.post(sup.StopRequested())
             self.join()
-        except KeyboardInterrupt:
+        except BaseException:
             for number in list(self._seats):
                 self.post(sup.EndRequested(number, kill=True))
             self.join()
@@ -201,9 +186,9 @@ class GroupLoop(Loop[sup.Event, sup.Command]):
         self._failing[member] = None
 
     def _ended(self) -> None:
-        with self._gate:
-            self._gone.set()
-        for seat in self._seats.values():
+        with self._gate:  # whoever is adding a seat has done so, or will be told that it is too late
+            seats = list(self._seats.values())
+        for seat in seats:
             if seat.settled is None:  # the loop broke, or it was added at the last moment
                 seat.function.close()
                 seat.update(settled=Settle(seat.number, End.STOPPED, None, None, 1))
