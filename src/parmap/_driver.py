@@ -50,7 +50,6 @@ class Driver(Loop[ev.Event, cmd.Command]):
         self._started = 0  # workers so far, for their names
         self._closing = False
         self._exiting = False
-        self._gone = False
         self._packing = False
         super().__init__(self._scheduler, launcher, name, overdue=ev.DeadlinePassed())
 
@@ -61,7 +60,7 @@ class Driver(Loop[ev.Event, cmd.Command]):
         if self._closing or not self.alive:
             raise PoolClosedError(self._why_closed())
         self._calls[call.id] = call
-        if self._gone:  # the loop did not see it any more
+        if self._over.is_set():  # the loop did not see it any more
             self._calls.pop(call.id, None)
             raise PoolClosedError(self._why_closed())
         self.post(ev.CallOpened(call.id, call.cap, call.chunksize, call.on_failure))
@@ -115,7 +114,7 @@ class Driver(Loop[ev.Event, cmd.Command]):
         return f"{self.name} has been shut down" + (f": {self._broken}" if self._broken else "")
 
     def _ended(self) -> None:
-        self._closing = self._gone = True
+        self._closing = True
         for call in list(self._calls.values()):
             call.tell(Ended(closed(self.name, self._broken)))
             call.close()

@@ -61,6 +61,7 @@ class Loop(Generic[E, C]):
         self._commands: deque[C] = deque()
         self._broken: BaseException | None = None
         self._pid = os.getpid()
+        self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"{name}-driver", daemon=True)
         self._thread.start()
         _loops.add(self)
@@ -88,13 +89,18 @@ class Loop(Generic[E, C]):
     def join(self, timeout: float | None = None) -> bool:
         """Wait until no worker is left.  True if so."""
         if self._pid == os.getpid() and threading.current_thread() is not self._thread:
-            self._thread.join(timeout)
+            if self._over.wait(timeout):
+                self._thread.join()  # it tells those who still wait, and ends
         return not self.alive
 
     @property
     def alive(self) -> bool:
-        """Whether the loop runs, in this very process."""
-        return self._pid == os.getpid() and self._thread.is_alive()
+        """Whether the loop runs, in this very process.
+
+        The thread is not asked: Ctrl-C in `Thread.join` makes Python 3.11 and 3.12 believe that a
+        thread which runs has ended.
+        """
+        return self._pid == os.getpid() and not self._over.is_set()
 
     def finish(self) -> None:
         """The interpreter exits: end in an orderly way.  Does not wait."""
@@ -115,6 +121,7 @@ class Loop(Generic[E, C]):
             raise
         finally:
             self._crew.end()  # somebody is left only if the loop broke
+            self._over.set()
             self._ended()
 
     def _turn(self) -> None:

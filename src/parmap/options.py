@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import os
@@ -9,9 +10,10 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, SupportsIndex
 
 from parmap import _nesting
+from parmap._words import short_repr
 
 OnError = Literal["raise", "group", "return"]
 
@@ -73,14 +75,14 @@ def length_of(items: Iterable[object]) -> int | None:
 
 def check_count(name: str, value: object, *, least: int, most: int = sys.maxsize) -> int:
     """An int within bounds (bool is none)."""
-    if isinstance(value, bool) or not hasattr(type(value), "__index__"):
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
         raise TypeError(f"{name} must be an int or None, not {type(value).__name__}")
-    number = value.__index__()  # type: ignore[attr-defined]  # checked above; takes NumPy's integers too
+    number = value.__index__()  # takes NumPy's integers, too
     if number < least:
         raise ValueError(f"{name} must be at least {least}, not {number}")
     if number > most:
         raise ValueError(f"{name} must be at most {most}, not {number}")
-    return int(number)
+    return number
 
 
 def check_seconds(name: str, value: object) -> float:
@@ -100,8 +102,11 @@ def check_restart(value: object) -> None:
 
 def check_worker_count(value: object) -> int:
     """How many processes: an int >= 1, not the items."""
-    if isinstance(value, bool) or not hasattr(type(value), "__index__"):
-        raise TypeError("count is the number of processes; to run over items use parallel_map")
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex) or value.__index__() < 1:
+        raise TypeError(
+            "count is the number of processes; to run over items use parallel_map:"
+            f" it must be an int from 1 on, not {short_repr(value)}"
+        )
     return check_count("count", value, least=1, most=MOST_WORKERS)
 
 
@@ -123,11 +128,14 @@ def check_names(names: object, count: int, target: object) -> list[str]:
 def check_clash(fn: Callable[..., object], ours: Iterable[str]) -> None:
     """Refuse a function with a parameter that our own keyword argument would hide."""
     try:
-        parameters = inspect.signature(fn).parameters
+        hidden = set(inspect.signature(fn).parameters)
     except (TypeError, ValueError):
         return  # a builtin that does not tell
+    while isinstance(fn, functools.partial):  # the cure: what is bound is no longer asked for
+        hidden -= fn.keywords.keys()
+        fn = fn.func
     for name in ours:
-        if name in parameters:
+        if name in hidden:
             raise TypeError(
                 f"the function has a parameter named {name!r}, which is one of ours too:"
                 f" bind it with functools.partial(fn, {name}=...)"

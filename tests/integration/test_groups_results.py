@@ -109,7 +109,6 @@ def test_a_count_that_is_no_number_is_most_likely_the_items(count):
         run_workers(identity, count)
 
 
-@pytest.mark.xfail(strict=True, reason="options.check_worker_count raises ValueError")
 @pytest.mark.parametrize("count", [0, -1])
 def test_a_count_below_one_is_a_type_error_too(count):
     with pytest.raises(TypeError, match=r"^count is the number of processes"):
@@ -228,7 +227,6 @@ def test_a_parameter_of_the_function_with_a_name_of_ours_is_refused(ours):
         group.start(namespace["target"], 1)
 
 
-@pytest.mark.xfail(strict=True, reason="options.check_clash looks through a partial")
 @pytest.mark.parametrize("ours", ["name", "restart"])
 def test_the_cure_for_such_a_parameter_cures(ours):
     namespace: dict[str, Any] = {}
