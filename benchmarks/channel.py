@@ -65,9 +65,7 @@ def faster_fifo() -> Queue:
     import faster_fifo as ff  # type: ignore[import-not-found,unused-ignore]
 
     made = ff.Queue(max_size_bytes=8 << 20, maxsize=CAPACITY)
-    return Queue(
-        lambda item: made.put(item, timeout=60), lambda: made.get(timeout=60)
-    )
+    return Queue(lambda item: made.put(item, timeout=60), lambda: made.get(timeout=60))
 
 
 ALL: dict[str, Callable[[], Queue]] = {
@@ -170,8 +168,7 @@ def voluntary() -> int:
 
 def cpu() -> float:
     return sum(
-        sum(resource.getrusage(who)[:2])
-        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )
 
 

@@ -4,11 +4,16 @@
 * `layout`    where everything lies in the shared memory
 * `mutex`     the lock of one channel: what happens under it, and who releases it for the dead
 * `ring`      slots of exact capacity, published by one store; README.md has the proof
-* `heap`      blocks for messages that fit no slot, used again and again
+* `large`     messages that fit no slot; `heap` has their blocks, used again and again
+* `fast`      the everyday path of the ring, written out
 * `bell`      pipes that wake those who sleep, one for each wake-up
 * `presence`  who is left: pipes whose writing ends are the channel's ends
 * `messages`  items to bytes and back, in any process
-* `core`      one channel as one process has it: send, receive, wait, end
-* `travel`    how channels and ends get into other processes, and what a fork does to them
+* `waiting`   sleeping until a bell rings or the other side is gone
+* `core`      one channel as one process has it (`state`), `sending` and `receiving`
+* `local`     the ends of this process, and what a fork does to them
+* `faces`     the methods of the public classes
+* `portable`  presence without ``/proc``
+* `travel`    how channels and ends get into other processes
 * `selecting` which of several has something
 """

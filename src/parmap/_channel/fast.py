@@ -13,8 +13,9 @@ TYPE_CHECKING = False  # as checkers know it; importing typing would cost every 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from parmap._channel.large import Opened
     from parmap._channel.mutex import IntentMutex
-    from parmap._channel.ring import Opened, Ring
+    from parmap._channel.ring import Ring
 
 
 def make_put(ring: Ring, mutex: IntentMutex) -> Callable[[bytes], bool]:

@@ -144,7 +144,7 @@ class Messages:
         """Return the item of a record.  Raises whatever unpickling raises."""
         if record[0] == PICKLE:
             return Loading(self._codec.scope, {}).run(_loads, record)
-        return marshal.loads(record)
+        return marshal.loads(record)  # noqa: S302 - from the same user, as a pickle is
 
     def decode_parcel(
         self, form: int, memory: mmap.mmap, at: int, nbytes: int, fds: Sequence[int]
@@ -155,7 +155,7 @@ class Messages:
         with memoryview(memory) as whole, whole[at : at + nbytes] as data:
             if form == AS_BYTEARRAY:
                 return bytearray(data)
-            return marshal.loads(data) if form == AS_MARSHAL else self._unpickle(data, fds)
+            return marshal.loads(data) if form == AS_MARSHAL else self._unpickle(data, fds)  # noqa: S302 - from the same user, as a pickle is
 
     def _unpickle(self, data: memoryview, fds: Sequence[int]) -> Any:
         source = FdSource(fds)

@@ -5,8 +5,8 @@ holds a shared lock on it; the last to go removes the name, and what SIGKILL of 
 swept by the next process that makes a lock.
 
 What this cannot promise: the hang-up of the last end is not an event that can be waited for, so
-those who sleep look 20 times a second, `fileno` becomes readable for an item but for a death only
-when somebody has noticed it, and between the deaths of all an empty name may stay behind.
+those who sleep look 20 times a second (for `fileno` a thread does), and when all are killed an empty
+name stays behind until then.
 """
 
 from __future__ import annotations

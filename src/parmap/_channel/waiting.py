@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from parmap._channel.presence import Presence
 
 _FIRST, _LONGEST = 0.1, 0.5
-_POLLED = 0.05  # where the hang-up is not polled for
+POLLED = 0.05  # where the hang-up is not polled for
 _YIELDS = 20  # about 10 us: on a busy channel the other side is often just about to act
 
 _yield = getattr(os, "sched_yield", None)
@@ -54,7 +54,7 @@ class Waiter:
         """
         longest = min(_FIRST * 2**turn, _LONGEST) if turn < 8 else _LONGEST
         if self._epoll is None:
-            longest = min(longest, _POLLED)
+            longest = min(longest, POLLED)
         if seconds is not None:
             longest = max(0.0, min(seconds, longest))
         if self._epoll is None:
