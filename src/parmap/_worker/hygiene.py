@@ -105,6 +105,16 @@ def _wait_for_hangup(lifeline: int) -> None:
     os._exit(EXIT_TERMINATED)
 
 
+def leave_inherited_ends() -> None:
+    """In a worker that was forked: the ends of channels that it has inherited are its parent's.
+
+    They would keep streams open that the parent has closed.  One that the task uses opens anew.
+    """
+    local = sys.modules.get("parmap._channel.local")
+    if local is not None:
+        local.leave_all_to_parent()
+
+
 def close_in_forked_children(fds: list[int]) -> None:
     """A process that a task forks must not hold the worker's socket: it would hide its death."""
 

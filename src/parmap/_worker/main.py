@@ -40,6 +40,7 @@ def serve(link: Link, lifeline: int, page: Segment) -> NoReturn:
     status = 0
     try:
         hygiene.take_over_signals()
+        hygiene.leave_inherited_ends()
         hygiene.die_with_parent(lifeline)
         hygiene.close_in_forked_children([link.fileno()])
         status = _Worker(link, Control(page), lifeline).run()
