@@ -10,7 +10,7 @@ The house, floor by floor; imports lead down only::
     pool                         workers with a lifetime: an Executor
     _driver                      the one loop: wait, events, core, commands, launcher
     _calls  _launch              a call as its caller lives it; processes: started, watched, ended
-    _worker                      the worker's side
+    _worker  channel             the worker's side; what processes say to each other
     _wire  options               bytes and objects; what is checked at the door
     _memory  _core  errors       the system's memory and descriptors; the decisions; errors
 
@@ -29,7 +29,18 @@ if TYPE_CHECKING:
 
     from parmap._calls.stream import ResultIterator as ResultIterator
     from parmap._worker.member import report_ready as report_ready
+    from parmap.channel import Channel as Channel
+    from parmap.channel import Duplex as Duplex
+    from parmap.channel import Receiver as Receiver
+    from parmap.channel import Sender as Sender
+    from parmap.channel import select as select
+    from parmap.errors import BrokenChannelError as BrokenChannelError
     from parmap.errors import CallTimeoutError as CallTimeoutError
+    from parmap.errors import ChannelEmpty as ChannelEmpty
+    from parmap.errors import ChannelError as ChannelError
+    from parmap.errors import ChannelFull as ChannelFull
+    from parmap.errors import ClosedChannelError as ClosedChannelError
+    from parmap.errors import EndOfChannel as EndOfChannel
     from parmap.errors import InternalError as InternalError
     from parmap.errors import ParmapError as ParmapError
     from parmap.errors import PoolClosedError as PoolClosedError
@@ -63,6 +74,11 @@ _HOMES = {
     "Worker": "parmap.workers",
     "Restart": "parmap.options",
     "report_ready": "parmap._worker.member",
+    "Channel": "parmap.channel",
+    "Sender": "parmap.channel",
+    "Receiver": "parmap.channel",
+    "Duplex": "parmap.channel",
+    "select": "parmap.channel",
     "Progress": "parmap.observe.progress",
     "CallTimeoutError": "parmap.errors",
     "ParmapError": "parmap.errors",
@@ -71,6 +87,12 @@ _HOMES = {
     "SerializationError": "parmap.errors",
     "RemoteError": "parmap.errors",
     "PoolClosedError": "parmap.errors",
+    "ChannelError": "parmap.errors",
+    "ClosedChannelError": "parmap.errors",
+    "BrokenChannelError": "parmap.errors",
+    "EndOfChannel": "parmap.errors",
+    "ChannelFull": "parmap.errors",
+    "ChannelEmpty": "parmap.errors",
     "InternalError": "parmap.errors",
     "TaskErrorGroup": "parmap.errors",
     "TaskFailure": "parmap.errors",
@@ -78,15 +100,25 @@ _HOMES = {
 }
 
 __all__ = [  # pyright wants the literal names
+    "BrokenChannelError",
     "CallTimeoutError",
+    "Channel",
+    "ChannelEmpty",
+    "ChannelError",
+    "ChannelFull",
+    "ClosedChannelError",
+    "Duplex",
+    "EndOfChannel",
     "InternalError",
     "ParmapError",
     "Pool",
     "PoolClosedError",
     "Progress",
+    "Receiver",
     "RemoteError",
     "Restart",
     "ResultIterator",
+    "Sender",
     "SerializationError",
     "TaskErrorGroup",
     "TaskFailure",
@@ -100,6 +132,7 @@ __all__ = [  # pyright wants the literal names
     "parallel_starmap",
     "report_ready",
     "run_workers",
+    "select",
     "shutdown",
 ]
 

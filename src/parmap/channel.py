@@ -63,9 +63,10 @@ class Channel(Closing, Sending[T], Receiving[T]):
     """
 
     __slots__ = ("_neutral",)
+    _neutral: Neutral
 
     def __init__(self, capacity: int = 64) -> None:
-        self._neutral: Neutral = neutral_of(Core.create(capacity))
+        self._neutral = neutral_of(Core.create(capacity))
 
     @classmethod
     def pair(cls, capacity: int = 64) -> tuple[Duplex[T], Duplex[T]]:
@@ -82,8 +83,8 @@ class Channel(Closing, Sending[T], Receiving[T]):
             'ping'
         """
         there, back = Core.create(capacity), Core.create(capacity)
-        left = Duplex[T](_end(there, SENDER), _end(back, RECEIVER))
-        return left, Duplex[T](_end(back, SENDER), _end(there, RECEIVER))
+        left = _duplex(_end(there, SENDER), _end(back, RECEIVER))
+        return left, _duplex(_end(back, SENDER), _end(there, RECEIVER))
 
     @property
     def sender(self) -> Sender[T]:
@@ -91,12 +92,14 @@ class Channel(Closing, Sending[T], Receiving[T]):
 
         Raises `ClosedChannelError` when the stream has ended before.
         """
-        return Sender(_end(self._neutral.core, SENDER))
+        made: Sender[T] = _holding(Sender, _end(self._neutral.core, SENDER))
+        return made
 
     @property
     def receiver(self) -> Receiver[T]:
         """A new receiving end, each time."""
-        return Receiver(_end(self._neutral.core, RECEIVER))
+        made: Receiver[T] = _holding(Receiver, _end(self._neutral.core, RECEIVER))
+        return made
 
     @property
     def capacity(self) -> int:
@@ -133,23 +136,25 @@ class _End(Closing):
     """An end of one direction."""
 
     __slots__ = ("_end",)
+    _end: End
 
-    def __init__(self, end: End) -> None:
-        self._end = end
+    def __init__(self) -> None:
+        kind = type(self).__name__
+        raise TypeError(f"a {kind} is made by a channel: channel.{kind.lower()}")
 
     def clone(self) -> Self:
         """Return another end of the same side; the stream ends when all of them are gone.
 
         Raises `ClosedChannelError` when this one is closed.
         """
-        return type(self)(self._end.clone())
+        return _holding(type(self), self._end.clone())
 
     def close(self) -> None:
         """Be gone; the last one ends its side.  May be called twice."""
         self._end.close()
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[object, ...]]:
-        return _rebuild_ends, (type(self), pack_end(self._end))
+        return _rebuild_end, (type(self), *pack_end(self._end))
 
     def __repr__(self) -> str:
         core = self._end.core
@@ -223,14 +228,15 @@ class Duplex(Closing, Sending[T], Receiving[T]):
     """
 
     __slots__ = ("_inwards", "_outwards")
+    _outwards: End
+    _inwards: End
 
-    def __init__(self, outwards: End, inwards: End) -> None:
-        self._outwards = outwards
-        self._inwards = inwards
+    def __init__(self) -> None:
+        raise TypeError("a Duplex is made by Channel.pair()")
 
     def clone(self) -> Duplex[T]:
         """Return another end of the same side."""
-        return Duplex(self._outwards.clone(), self._inwards.clone())
+        return _duplex(self._outwards.clone(), self._inwards.clone())
 
     def close(self) -> None:
         """Neither send nor receive any more.  May be called twice."""
@@ -247,13 +253,14 @@ class Duplex(Closing, Sending[T], Receiving[T]):
         return self._inwards.use().core
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[object, ...]]:
-        return _rebuild_ends, (Duplex, pack_end(self._outwards), pack_end(self._inwards))
+        return _rebuild_duplex, (pack_end(self._outwards), pack_end(self._inwards))
 
     def __repr__(self) -> str:
         return f"<Duplex {self._outwards.state}: {len(self._inwards.core.ring)} items to receive>"
 
 
 R = TypeVar("R", bound=Receiving[Any])
+E = TypeVar("E", bound=_End)
 
 
 def select(*receivers: R, timeout: float | None = None) -> list[R]:
@@ -293,6 +300,19 @@ def _end(core: Core, role: int) -> End:
     return End(core, role, core.join(role))
 
 
+def _holding(cls: type[E], end: End) -> E:
+    made = cls.__new__(cls)
+    made._end = end
+    return made
+
+
+def _duplex(outwards: End, inwards: End) -> Duplex[Any]:
+    made: Duplex[Any] = Duplex.__new__(Duplex)
+    made._outwards = outwards
+    made._inwards = inwards
+    return made
+
+
 def _ended(core: Core) -> str:
     return ", ended" if core.has_ended else ""
 
@@ -303,5 +323,9 @@ def _rebuild_channel(*tickets: Any) -> Channel[Any]:
     return channel
 
 
-def _rebuild_ends(cls: Callable[..., Any], *packed: Any) -> Any:
-    return cls(*[unpack_end(*end) for end in packed])
+def _rebuild_end(cls: type[E], *packed: Any) -> E:
+    return _holding(cls, unpack_end(*packed))
+
+
+def _rebuild_duplex(outwards: Any, inwards: Any) -> Duplex[Any]:
+    return _duplex(unpack_end(*outwards), unpack_end(*inwards))

@@ -12,7 +12,7 @@ from house._source import Module, modules, unit_of
 FLOORS = (
     ("_memory", "_core", "errors", "_version"),
     ("shared", "_wire", "options", "_nesting"),
-    ("channel", "checkpoint", "_worker"),
+    ("channel", "_channel", "checkpoint", "_worker"),
     ("_launch", "foreign", "_calls"),
     ("_driver", "_loop", "_group"),
     ("workers", "pool"),
