@@ -66,7 +66,7 @@ BY_THE_MACHINE = {
         Scheduler, "_bury_chunks", "guilty is not None and book.wants(guilty)", "guilty is not None"
     ),
     "the cap of a call is ignored": Fault(
-        scheduler, "next_assignment", "if len(call.workers) < call.cap:", "if True:"
+        scheduler, "next_assignment", "if len(call.workers) < call.cap", "if True"
     ),
     "what a chunk gives back is lost": Fault(
         Scheduler, "_close_chunk", "[Piece(chunk.next, chunk.stop, chunk.solo)]", "[]"
@@ -154,11 +154,11 @@ BY_A_UNIT_TEST = {
         unit_tests.test_a_second_chunk_waits_at_a_busy_worker_only_behind_a_short_one,
     ),
     "prefetch starves the other call": (
-        Fault(scheduler, "next_assignment", "not _others_deserve(call, hungry)", "True"),
+        Fault(scheduler, "next_assignment", "not _others_deserve(call, calls.values())", "True"),
         unit_tests.test_prefetch_never_starves_another_call,
     ),
     "the call that was served last is served next": (
-        Fault(scheduler, "next_assignment", "call.turn)", "-call.turn)"),
+        Fault(dispatch, "_need", "call.turn", "-call.turn"),
         unit_tests.test_a_call_of_one_worker_is_served_in_turn,
     ),
     "SIGKILL comes at once": (

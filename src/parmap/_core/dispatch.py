@@ -14,27 +14,43 @@ if TYPE_CHECKING:
 
 
 def next_assignment(
-    calls: Iterable[Call], workers: Mapping[int, Worker]
+    calls: Mapping[int, Call], workers: Mapping[int, Worker]
 ) -> tuple[Call, Worker] | None:
     """The next chunk's call and worker, or None while nobody can be given anything.
 
     The call with the fewest workers comes first, then the one that was served longest ago; an idle
-    worker is better than a second chunk at a busy one.
+    worker is better than a second chunk at a busy one.  Costs next to nothing while nobody is free,
+    however many calls wait.
     """
-    hungry = sorted(
-        (call for call in calls if call.waiting), key=lambda call: (len(call.workers), call.turn)
-    )
-    if not hungry:
-        return None
     idle = next((w for w in workers.values() if w.state is WorkerState.IDLE), None)
     if idle is not None:
-        for call in hungry:
-            if len(call.workers) < call.cap:
-                return call, idle
-    for call in hungry:
-        if not _others_deserve(call, hungry) and (worker := _with_room(call, workers)) is not None:
+        call = _neediest(call for call in calls.values() if len(call.workers) < call.cap)
+        if call is not None:
+            return call, idle
+    serving = {w.chunks[0].call for w in workers.values() if w.chunks}
+    hungry = [calls[number] for number in serving if calls[number].waiting]
+    for call in sorted(hungry, key=_need):
+        worker = _with_room(call, workers)
+        if worker is not None and not _others_deserve(call, calls.values()):
             return call, worker
     return None
+
+
+def _need(call: Call) -> tuple[int, int]:
+    return len(call.workers), call.turn
+
+
+def _neediest(calls: Iterable[Call]) -> Call | None:
+    """The waiting call to be served first; nothing comes before one that never was."""
+    best: Call | None = None
+    for call in calls:
+        if not call.waiting:
+            continue
+        if not call.turn and not call.workers:
+            return call
+        if best is None or _need(call) < _need(best):
+            best = call
+    return best
 
 
 def workers_wanted(calls: Iterable[Call], workers: Mapping[int, Worker], limit: int | None) -> int:
@@ -48,16 +64,18 @@ def workers_wanted(calls: Iterable[Call], workers: Mapping[int, Worker], limit: 
         serving = sum(workers[worker].present for worker in call.workers)
         demand += call.demand(serving)
         largest = max(largest, call.cap)
+        if limit is not None and demand >= limit:
+            return limit
     return min(demand, limit or largest)
 
 
-def _others_deserve(call: Call, hungry: Iterable[Call]) -> bool:
+def _others_deserve(call: Call, calls: Iterable[Call]) -> bool:
     """Whether another call has fewer workers: then this one's workers must come free between two
     chunks, or a second chunk that always waits there would starve the other call for ever.
     """
     return any(
-        len(other.workers) < min(other.cap, len(call.workers))
-        for other in hungry
+        other.waiting and len(other.workers) < min(other.cap, len(call.workers))
+        for other in calls
         if other is not call
     )
 

@@ -152,3 +152,10 @@ Event = (
     | DeadlinePassed
     | ShutdownRequested
 )
+
+
+def told(event: Event) -> object:
+    """The event as a story remembers it: without a payload, which may be large."""
+    if not isinstance(event, ResultsArrived):
+        return event
+    return "results", event.worker, event.chunk, event.first, event.count, event.last

@@ -11,7 +11,7 @@ Rules that everything here keeps:
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from itertools import count
 from typing import assert_never
 
@@ -28,7 +28,7 @@ from parmap._core.commands import (
     SettleLost,
 )
 from parmap._core.dispatch import next_assignment, workers_wanted
-from parmap._core.events import Event, OnFailure
+from parmap._core.events import Event, OnFailure, told
 from parmap._core.states import WorkerState
 from parmap._core.workers import KILL_AFTER, Chunk, Staff, Step, Worker
 from parmap.errors import InternalError
@@ -48,7 +48,8 @@ class Scheduler:
         """At most `limit` workers (None: the largest cap among the open calls); a worker that has
         been idle for `idle_timeout` seconds is retired (None: never).
         """
-        self.calls: dict[int, Call] = {}
+        # Ordered by links: the first of a plain dict is found by walking over all that went before.
+        self.calls: OrderedDict[int, Call] = OrderedDict()
         self._staff = Staff(idle_timeout)
         self.workers = self._staff.members
         self._limit = limit
@@ -57,6 +58,7 @@ class Scheduler:
         self._ids = count(1)
         self._turns = count(1)
         self._story: deque[tuple[float, object]] = deque(maxlen=40)
+        self._touched: set[int] = set()  # calls that this event may have finished
         self._out: list[Command] = []
         self._now = 0.0
 
@@ -64,7 +66,7 @@ class Scheduler:
 
     def handle(self, event: Event, *, now: float) -> list[Command]:
         """Take one event in; give the commands out, in the order in which to obey them."""
-        self._remember(event, now)
+        self._story.append((now, told(event)))
         self._now, self._out = now, []
         self._dispatch(event)
         self._fill()
@@ -83,13 +85,6 @@ class Scheduler:
         """How many unfinished items keep this call's workers busy."""
         book = self.calls.get(call)
         return 0 if book is None else book.sizer.appetite(self._share(book))
-
-    def _remember(self, event: Event, now: float) -> None:
-        if isinstance(event, ev.ResultsArrived):  # without its payload, which may be large
-            kept = ("results", event.worker, event.chunk, event.first, event.count, event.last)
-            self._story.append((now, kept))
-        else:
-            self._story.append((now, event))
 
     @property
     def over(self) -> bool:
@@ -138,6 +133,7 @@ class Scheduler:
     def _caller_said(
         self, book: Call, event: ev.ItemsAdded | ev.InputEnded | ev.ItemCancelled | ev.CallCancelled
     ) -> None:
+        self._touched.add(book.id)
         match event:
             case ev.ItemsAdded(_, count):
                 book.add(count)
@@ -173,15 +169,19 @@ class Scheduler:
                 self._out += self._staff.terminate(worker, self._now, kill_after)
 
     def _finish_calls(self) -> None:
-        for book in [book for book in self.calls.values() if book.finished]:
-            del self.calls[book.id]
-            self._out.append(book.failure or FinishCall(book.id))
+        for number in sorted(self._touched):
+            book = self.calls.get(number)
+            if book is not None and book.finished:
+                del self.calls[number]
+                self._out.append(book.failure or FinishCall(number))
+        self._touched.clear()
         if self._closing and not self.calls:
             self._out += self._staff.stop_all(self._now)
 
     def _fail_calls(self, reason: str, exitcode: int | None = None, payload: object = None) -> None:
         """The engine cannot serve: every open call ends with this, once nothing of it runs."""
         for book in self.calls.values():
+            self._touched.add(book.id)
             if book.failure is None or book.stop_at is None:  # else it is ending: why, is known
                 book.failure = FailCall(book.id, reason, exitcode, payload)
             book.stop(0)
@@ -289,6 +289,7 @@ class Scheduler:
             self._fail_calls("closed")
             return
         for book in self.calls.values():
+            self._touched.add(book.id)
             if not book.input_ended:  # what was fed is finished; more cannot come, so it fails then
                 book.input_ended = True
                 book.failure = FailCall(book.id, "closed")
@@ -297,7 +298,7 @@ class Scheduler:
 
     def _fill(self) -> None:
         """Give every free hand work, and call for more hands where that is not enough."""
-        while (choice := next_assignment(self.calls.values(), self.workers)) is not None:
+        while (choice := next_assignment(self.calls, self.workers)) is not None:
             self._assign(*choice)
         present = sum(worker.present for worker in self.workers.values())
         if self._failed_starts and present:
@@ -339,6 +340,7 @@ class Scheduler:
         book = self.calls.get(call)
         if book is None:
             raise InternalError(f"call {call} is not open", self.story())
+        self._touched.add(call)
         return book
 
     def _known(self, worker: int) -> Worker:

@@ -36,7 +36,7 @@ def staff(*states: WorkerState) -> dict[int, Worker]:
 
 
 def taken(calls: list[Call], workers: dict[int, Worker]) -> tuple[int, int] | None:
-    choice = next_assignment(calls, workers)
+    choice = next_assignment({book.id: book for book in calls}, workers)
     return None if choice is None else (choice[0].id, choice[1].id)
 
 
