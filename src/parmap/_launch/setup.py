@@ -29,6 +29,11 @@ class Setup:
         if initializer is not None:
             self._initializer = Codec("to worker").dumps((initializer, initargs), "initializer")
 
+    def __del__(self) -> None:
+        # No worker will be started any more: what its arguments kept open (ends of channels) goes.
+        if (initializer := getattr(self, "_initializer", None)) is not None:
+            initializer.close()
+
     def frame(self, name: str) -> Frame:
         """The frame for the worker of that name."""
         head = introduction(name, self._budget, parent=None)
