@@ -41,8 +41,8 @@ diary = Diary("diary")
 def hang(rank=0, deaf=False):
     if deaf:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    diary.write(os.getpid())
     try:
+        diary.write(os.getpid())
         while True:
             time.sleep(600)
     finally:

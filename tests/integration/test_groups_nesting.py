@@ -216,7 +216,7 @@ def test_a_worker_that_leaves_a_pool_open_ends_all_the_same():
 # ---------------------------------------------------------------------- much data
 
 
-@EVERY_METHOD
+@pytest.mark.parametrize("method", [None, "fork"])
 def test_a_large_result_and_a_large_argument_arrive(method):
     data = bytearray(BIG)
     data[-1] = 7

@@ -48,8 +48,9 @@ def _quiet(caplog):
 # ---------------------------------------------------------------------- restarts
 
 
-@EVERY_METHOD
-@pytest.mark.parametrize("how", ["raise", "die"])
+@pytest.mark.parametrize(
+    ("method", "how"), [(None, "raise"), *((method, "die") for method in START_METHODS)]
+)
 def test_a_failing_worker_is_started_again_within_its_budget(diary, method, how):
     with WorkerGroup(start_method=method) as group:
         worker = group.start(tasks.die_first, 2, diary, how, restart=Restart(max_restarts=2))

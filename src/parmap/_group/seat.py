@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from parmap.errors import TaskFailure, WorkerLostError
 
 
-def stay_here(handle: object) -> NoReturn:
+def stay_here(self: object) -> NoReturn:
     """The `__reduce__` of what serves in one process only."""
     raise SerializationError(
-        f"a {type(handle).__name__} stays in the process that made it;"
+        f"a {type(self).__name__} stays in the process that made it;"
         " send names, pids or results instead"
     )
 
