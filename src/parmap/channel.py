@@ -154,7 +154,7 @@ class _End(Closing):
         self._end.close()
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[object, ...]]:
-        return _rebuild_end, (type(self), *pack_end(self._end))
+        return _rebuild_end, (type(self), *pack_end(self._end, type(self).__name__))
 
     def __repr__(self) -> str:
         core = self._end.core
@@ -253,7 +253,10 @@ class Duplex(Closing, Sending[T], Receiving[T]):
         return self._inwards.use().core
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[object, ...]]:
-        return _rebuild_duplex, (pack_end(self._outwards), pack_end(self._inwards))
+        return _rebuild_duplex, (
+            pack_end(self._outwards, "Duplex"),
+            pack_end(self._inwards, "Duplex"),
+        )
 
     def __repr__(self) -> str:
         return f"<Duplex {self._outwards.state}: {len(self._inwards.core.ring)} items to receive>"

@@ -76,7 +76,7 @@ class Bell:
     def tickets(self) -> tuple[Ticket, ...]:
         """Pickle it: see `transit`."""
         ends = {self._read_end: None, self._write_end: None}
-        return tuple([export_fd(fd, "channel") for fd in ends])
+        return tuple([export_fd(fd, "Channel") for fd in ends])
 
     @classmethod
     def arrive(cls, tickets: tuple[Ticket, ...]) -> Bell:

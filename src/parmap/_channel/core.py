@@ -106,11 +106,11 @@ class Core(Sending, Receiving):
 
     def tickets(self) -> tuple[object, ...]:
         """Return what `core_of` makes it from in another process."""
-        return (
-            self.segment,
+        return (  # the segment last: the others know to say that it is a channel which cannot travel
             tuple([bell.tickets() for bell in self.bells]),
             tuple([presence.ticket() for presence in self.presences]),
             self._keeper,
+            self.segment,
         )
 
     def renew(self) -> None:
@@ -149,7 +149,7 @@ def _forget(key: tuple[int, int], gone: ref[Core]) -> None:
 
 
 def core_of(
-    segment: Segment, bells: tuple[Any, Any], presences: tuple[Any, Any], keeper: Keeper
+    bells: tuple[Any, Any], presences: tuple[Any, Any], keeper: Keeper, segment: Segment
 ) -> Core:
     """Unpickle a channel: the one that is here already, if it is."""
     arrived = (

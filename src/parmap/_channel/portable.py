@@ -71,7 +71,7 @@ class NamedPresence(Presence):
 
     def ticket(self) -> tuple[Ticket, str]:  # type: ignore[override]  # goes back into `arrive`
         """Pickle it: see `transit`."""
-        return export_fd(self._fd, "channel"), self._path
+        return export_fd(self._fd, "Channel"), self._path
 
     def __del__(self) -> None:
         fd, self._fd = self._fd, -1

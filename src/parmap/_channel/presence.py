@@ -71,7 +71,7 @@ class Presence:
 
     def ticket(self) -> Ticket:
         """Pickle it: see `transit`."""
-        return export_fd(self._fd, "channel")
+        return export_fd(self._fd, "Channel")
 
     @staticmethod
     def arrive(ticket: Any) -> Presence:

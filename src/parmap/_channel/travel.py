@@ -31,19 +31,15 @@ def unpack_neutral(*tickets: Any) -> Neutral:
     return neutral_of(core_of(*tickets))
 
 
-def pack_end(end: End) -> tuple[object, ...]:
-    """Return what `unpack_end` makes an end from."""
+def pack_end(end: End, what: str) -> tuple[object, ...]:
+    """Return what `unpack_end` makes an end from; `what` names it, should it not be possible."""
     if end.state not in ends.PORTABLE:
         end.refuse()
     end.use()
-    return end.role, export_fd(end.fd, _what(end)), end.core.tickets()
+    return end.role, export_fd(end.fd, what), end.core.tickets()
 
 
 def unpack_end(role: int, ticket: Ticket, tickets: tuple[Any, ...]) -> End:
     """Rebuild an end: what was on its way has arrived."""
     fd = import_fd(ticket)
     return End(core_of(*tickets), role, fd)
-
-
-def _what(end: End) -> str:
-    return "channel's receiver" if end.role else "channel's sender"
