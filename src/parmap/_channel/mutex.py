@@ -51,7 +51,8 @@ if TYPE_CHECKING:
     R = TypeVar("R")
 
 _STEP = INTENT_SIZE // WORD
-_READY = SEMAPHORE + 7  # a word beside the semaphore: it is there, and is to be used
+_SUSPECT = SEMAPHORE + 6  # a word beside the semaphore: somebody has waited for long
+_READY = SEMAPHORE + 7  # ... and it is there, and is to be used
 # A waiter that has slept this long looks whether the holder is dead.
 _PATIENCE = 0.02
 _PAUSE = 0.001  # and then it looks this often
@@ -140,7 +141,12 @@ class IntentMutex:
     one.  Before it goes on each recoverer wipes the intents of the dead that it has seen.
 
     **A waiter** makes its intent negative before it tries to recover, or the waiters would look to
-    each other like holders.  Owners are told apart by pid and time of start (`heap.identity`).
+    each other like holders.  For the same reason the one that has waited for long says so to all
+    (SUSPECT): from then on nobody sleeps with a positive intent, which those who come with short
+    timeouts would else do nearly always; they look again every millisecond, until one of them has
+    the lock.  The word is a hint only: what it says wrongly costs a millisecond, or a look more.
+
+    Owners are told apart by pid and time of start (`heap.identity`).
     """
 
     __slots__ = (
@@ -222,8 +228,10 @@ class IntentMutex:
 
     def wait(self) -> None:
         """Somebody else has it; this process's intent is set."""
-        if self.acquire(True, _PATIENCE):
+        shared = self._shared
+        if not shared[_SUSPECT] and self.acquire(True, _PATIENCE):
             return
+        shared[_SUSPECT] = 1
         # From now on mostly negative: those who wait positive look like holders to a recoverer.
         while True:
             self.intents[self.slot] = -self.seq  # type: ignore[index]  # claimed in `enter`
@@ -234,6 +242,7 @@ class IntentMutex:
             self.seq += 1
             self.intents[self.slot] = self.seq  # type: ignore[index]
             if self.acquire(False):
+                shared[_SUSPECT] = 0
                 return
 
     def _recover(self) -> None:
