@@ -114,6 +114,10 @@ class Messages:
     def _pickle(self, item: object) -> bytes | Parcel:
         sink = FdSink()
         try:
+            if type(item) is memoryview:  # cloudpickle would send it, and bytes would arrive
+                raise TypeError(
+                    "cannot pickle 'memoryview' object; send bytes(...) or an array of it"
+                )
             with exporting(sink):
                 data, buffers = self._dump(item, sink)
             if len(sink.fds) > MAX_FDS:

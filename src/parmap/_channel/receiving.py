@@ -60,16 +60,25 @@ class Receiving(State):
             raise ChannelEmpty(str(error)) from None
 
     def receive_many(self, end: Holder, limit: int, timeout: float | None = None) -> list[Any]:
-        """Wait for one item, and take what is there then, at most `limit` in all."""
+        """Wait for one item, and take what is there then, at most `limit` in all.
+
+        An item that cannot be rebuilt must not take those before it along: its error is raised by
+        the next call, in this process.
+        """
+        owed, self._owed = self._owed, None
+        if owed is not None:
+            raise owed
         items = [self.receive(end, timeout)]
-        decode = self._messages.decode
         while len(items) < limit and self.words[HEAD] < self.words[TAIL]:
             records = self.ring.get_many(limit - len(items))
-            items += map(decode, records)
+            items += map(loads, records)
             if not records:
-                try:  # a large one, or somebody else has it
+                try:  # a large one, or a pickle, or somebody else has it
                     items.append(self.try_receive(end))
                 except ChannelError:  # empty, or the end: next time
+                    break
+                except Exception as error:
+                    self._owed = error
                     break
         return items
 

@@ -25,7 +25,7 @@ from parmap._channel.layout import (
     WORDS,
     Layout,
 )
-from parmap._channel.messages import PARCEL
+from parmap._channel.messages import PARCEL, PICKLE
 from parmap._memory.segment import Segment
 from parmap._memory.words import words
 
@@ -149,7 +149,7 @@ class Ring(Parcels):
         return record if opened is None else opened
 
     def get_many(self, limit: int) -> list[bytes]:
-        """Take out what is there at once of small messages, at most `limit`."""
+        """Take out what is there at once of plain small messages, at most `limit`."""
         shared, slots, capacity, buf = self.words, self.slots, self.capacity, self._buf
         records: list[bytes] = []
         wake = 0
@@ -160,7 +160,7 @@ class Ring(Parcels):
             number = head
             while number < tail:
                 at = slots + number % capacity * SLOT
-                if buf[at] == PARCEL:
+                if buf[at] in (PARCEL, PICKLE):  # what may fail to be rebuilt is taken alone
                     break
                 records.append(buf[at : at + SLOT])
                 number += 1

@@ -112,8 +112,14 @@ class Sending(State):
     def _send_chunk(self, end: Holder, items: list[object], deadline: float | None) -> None:
         if not items:
             return
-        encode = self._messages.encode
         records: list[bytes] = []
+        if SMALL.issuperset(map(type, items)):
+            records = list(map(dumps, items))  # type: ignore[arg-type]  # plain numbers
+            if max(map(len, records)) <= SLOT:
+                self._send_records(end, records, items, 0, deadline)
+                return
+            records = []
+        encode = self._messages.encode
         for place, item in enumerate(items):
             try:
                 message = encode(item)

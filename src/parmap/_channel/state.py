@@ -46,7 +46,7 @@ class State:
 
     __slots__ = (
         "__weakref__", "_fast_get", "_fast_put", "_keeper", "_look_again", "_messages", "_mutex",
-        "_news", "_noticed_by_thread", "_poll",
+        "_news", "_noticed_by_thread", "_owed", "_poll",
         "_waiters", "bells", "neutral", "presences", "ring", "segment", "words",
     )  # fmt: skip
 
@@ -74,6 +74,7 @@ class State:
         self._fast_put: Callable[[bytes], bool] | None = None
         self._fast_get: Callable[[], bytes | Opened | None] | None = None
         self._noticed_by_thread = False
+        self._owed: Exception | None = None  # of an item taken by `receive_many`
         self.neutral: Callable[[], Any] | None = None  # a weak reference, owned by `local`
 
     def is_broken(self) -> bool:
