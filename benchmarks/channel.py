@@ -137,9 +137,7 @@ def idle(make: Callable[[], Queue], count: int = 500, receivers: int = 8) -> Any
     queue, woken = make(), fork.Value("q", 0)
 
     def receive() -> None:
-        get = queue.receive
-        get()
-        before = voluntary()
+        get, before = queue.receive, voluntary()
         while get() is not None:
             pass
         with woken.get_lock():
@@ -148,9 +146,7 @@ def idle(make: Callable[[], Queue], count: int = 500, receivers: int = 8) -> Any
     processes = [fork.Process(target=receive) for _ in range(receivers)]
     for process in processes:
         process.start()
-    for _ in range(receivers):
-        queue.send(0)
-        time.sleep(0.05)
+    time.sleep(0.3)  # until all of them wait
     for _ in range(count):
         queue.send(1)
         time.sleep(0.002)
