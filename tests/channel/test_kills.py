@@ -74,7 +74,7 @@ def test_random_kills(shape, large, rng):
         seed=rng.randrange(2**32), capacity=rng.choice([1, 3, 16, 64]),
     )  # fmt: skip
     assert figures["messages"] > KILLS
-    assert figures["memory_mb"] < 80
+    assert figures["memory_mb"] < 100  # 64 MB, and what is being written and read
 
 
 @pytest.mark.stress
@@ -88,7 +88,7 @@ def test_400_random_kills(shape, large, lap, rng):
         seed=rng.randrange(2**32), capacity=(16, 1, 64, 3)[lap], pause=(0.008, 0.02)[lap % 2],
     )  # fmt: skip
     assert figures["worst_stall_ms"] < 5000
-    assert figures["memory_mb"] < 80
+    assert figures["memory_mb"] < 100  # 64 MB, and what is being written and read
 
 
 # --- chosen moments -------------------------------------------------------------------------------
@@ -389,6 +389,7 @@ def test_ends_in_messages_die_with_their_takers(rng):
 
     def take(me):
         data_receiver.close()
+        hold.close()
         receiver = carrier.receiver
         me.say("ready")
         ends = []
@@ -398,20 +399,16 @@ def test_ends_in_messages_die_with_their_takers(rng):
             ends.append(end)
 
     with carrier.receiver as keep:
-        for lap in range(10):
-            with data.sender as hold:
+        with data.sender as hold:
+            for _ in range(10):
                 for _ in range(8):
-                    carrier.send(data.sender, timeout=PATIENCE)
+                    carrier.send(hold.clone(), timeout=PATIENCE)
                 with child(take) as one, child(take) as other:
                     for victim in (one, other):
                         victim.hear()
                         let_run(rng.uniform(0.0, 0.002))
                         victim.kill()
-                if lap < 9:
-                    drop_all(keep)
-                    continue
-                hold.close()
-        drop_all(keep)
+                drop_all(keep)
         got = list(data_receiver)  # to the end: nobody holds a sender any more
     assert len(got) <= 80
 

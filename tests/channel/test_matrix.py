@@ -46,19 +46,6 @@ class Road:
         self.pool = pool
         self.folder = folder
 
-    def answer_of(self, process: Any) -> Any:
-        """What a process that returns nothing has written."""
-        process.join(PATIENCE)
-        assert process.exitcode == 0
-        process.close()
-        with open(self.folder / "answer", encoding="utf-8") as file:
-            text = file.read()
-        return None if text == "None" else text.strip("'")
-
-    @property
-    def path(self) -> str:
-        return str(self.folder / "answer")
-
 
 @pytest.fixture
 def road(pool, tmp_path) -> Road:
@@ -193,7 +180,6 @@ def inherited_by_os_fork(near, road):
     with child(lambda me: me.say(far.use(handle))) as process:
         if near.kind != "Channel":
             handle.close()
-        del handle
         answer = process.hear()
         process.end_well()
     return answer
@@ -228,68 +214,75 @@ def assert_over(near: far.Near) -> None:
 # --- the start methods, of Pool and of plain multiprocessing --------------------------------------
 
 
-def argument_of_a_pool(near, road, method):
+def argument_of_a_pool(handles, path, method):
     with Pool(1, start_method=method) as pool:
-        return parallel_map(far.use, [near.give()], pool=pool)[0]
+        return parallel_map(far.use_all, [handles], pool=pool)[0]
 
 
-def initargs_of_a_pool(near, road, method):
-    with Pool(1, start_method=method, initializer=far.keep, initargs=(near.give(),)) as pool:
-        return parallel_map(far.use_kept, [0], pool=pool)[0]
+def initargs_of_a_pool(handles, path, method):
+    with Pool(1, start_method=method, initializer=far.keep, initargs=tuple(handles)) as pool:
+        handles.clear()
+        return parallel_map(far.use_all_kept, [0], pool=pool)[0]
 
 
-def argument_of_a_process(near, road, method):
+def arguments_of_a_process(handles, path, method):
     """The parent drops its own as soon as `start` has returned."""
     context: Any = multiprocessing.get_context(method)
-    process = context.Process(target=far.use_and_write, args=(near.give(), road.path))
+    process = context.Process(target=far.use_all_and_write, args=(handles, path))
     process.start()
-    return road.answer_of(process)
+    handles.clear()
+    return written(process, path)
 
 
-def through_a_channel_to_a_process(near, road, method):
+def through_a_channel_to_a_process(handles, path, method):
     context: Any = multiprocessing.get_context(method)
     carrier: Channel[Any] = Channel()
-    process = context.Process(target=far.relay_and_write, args=(carrier, road.path))
+    process = context.Process(target=far.relay_all_and_write, args=(carrier, path))
     process.start()
-    carrier.send(near.give())
-    return road.answer_of(process)
+    carrier.send(handles)
+    handles.clear()
+    return written(process, path)
+
+
+def written(process, path):
+    """What a process that returns nothing has written."""
+    process.join(PATIENCE)
+    assert process.exitcode == 0
+    process.close()
+    with open(path, encoding="utf-8") as file:
+        return eval(file.read())
 
 
 METHOD_TRANSPORTS = [
-    argument_of_a_pool, initargs_of_a_pool, argument_of_a_process, through_a_channel_to_a_process,
+    argument_of_a_pool, initargs_of_a_pool, arguments_of_a_process, through_a_channel_to_a_process,
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("transport", METHOD_TRANSPORTS, ids=lambda transport: transport.__name__)
-def test_a_handle_works_under_every_start_method(near, transport, method, road):
-    near.check(transport(near, road, method))
-    assert_over(near)
+def test_handles_work_under_every_start_method(transport, method, tmp_path):
+    """All kinds go together, since each process takes its time to start."""
+    nears = [far.Near(kind) for kind in far.KINDS]
+    answers = transport([near.give() for near in nears], str(tmp_path / "answer"), method)
+    for near, answer in zip(nears, answers, strict=True):
+        near.check(answer)
+        assert_over(near)
+        near.close()
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_one_process_takes_every_handle_at_once(method, tmp_path):
-    """Also the same channel twice, and both of its ends."""
+def test_a_process_takes_a_channel_twice_and_all_its_ends(method, tmp_path):
+    """What was lent to a process that starts is given back once it has started."""
     context: Any = multiprocessing.get_context(method)
-    nears = [far.Near(kind) for kind in far.KINDS for _ in range(2)]
-    channel = nears[0].handle
-    extra = [channel, channel.sender, channel.receiver]
-    process = context.Process(
-        target=far.use_all_and_write,
-        args=([near.handle for near in nears], str(tmp_path / "answer")),
-        kwargs={"extra": extra},
-    )
+    channel: Channel[Any] = Channel()
+    receiver, path = channel.receiver, str(tmp_path / "answer")
+    several = [channel, channel, channel.sender, channel.sender, channel.receiver]
+    process = context.Process(target=far.name_kinds, args=(several, path))
     process.start()
-    for near in nears:
-        near.give()
-    del extra
-    process.join(PATIENCE)
-    assert process.exitcode == 0
-    process.close()
-    answers = eval((tmp_path / "answer").read_text())
-    for near, answer in zip(nears, answers, strict=True):
-        near.check(answer)
-        near.close()
+    del several
+    assert written(process, path) == ["Channel", "Channel", "Sender", "Sender", "Receiver"]
+    with pytest.raises(EndOfChannel):
+        receiver.receive(timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
@@ -426,9 +419,10 @@ def divide_by(x):
 def test_a_pool_that_is_shut_down_gives_up_what_it_cancels(tmp_path):
     channel: Channel[Any] = Channel()
     receiver = channel.receiver
-    gate = Gate(tmp_path / "gate")
+    began, gate = Gate(tmp_path / "began"), Gate(tmp_path / "gate")
     pool = Pool(1)
-    busy = pool.submit(far.wait_for, gate)
+    busy = pool.submit(far.say_and_wait, began, gate)
+    began.wait()
     waiting = [pool.submit(len, [channel.sender]) for _ in range(10)]
     pool.shutdown(wait=False, cancel_futures=True)
     gate.open()

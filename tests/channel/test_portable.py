@@ -21,15 +21,13 @@ LIMIT = 55
 pytestmark = pytest.mark.skipif("PARMAP_PORTABLE" in os.environ, reason="this run is portable")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["ends", "matrix", "machine", "sizes", "kills"])
-def test_the_portable_implementation_passes(name, tmp_path):
+def run_portable(names: list[str], folder: Path, *options: str) -> None:
     seed = os.environ.get("PARMAP_TEST_SEED", "1")
     done = subprocess.run(
         [
             sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider",
-            "-o", f"faulthandler_timeout={LIMIT - 10}", f"--basetemp={tmp_path / 'base'}",
-            str(HERE / f"test_{name}.py"),
+            "-o", f"faulthandler_timeout={LIMIT - 10}", f"--basetemp={folder / 'base'}",
+            *options, *(str(HERE / f"test_{name}.py") for name in names),
         ],
         env=environment(PARMAP_PORTABLE="1", HYPOTHESIS_PROFILE="dev", PARMAP_TEST_SEED=seed),
         cwd=HERE.parent.parent, stdin=subprocess.DEVNULL, text=True, check=False,
@@ -37,3 +35,20 @@ def test_the_portable_implementation_passes(name, tmp_path):
     )  # fmt: skip
 
     assert done.returncode == 0, done.stdout[-20_000:]
+
+
+@pytest.mark.slow
+def test_the_portable_implementation_keeps_the_table_and_the_matrix(tmp_path):
+    chosen = "counts or matrix or machine"
+    run_portable(["ends", "matrix", "machine"], tmp_path, "-k", chosen)
+
+
+@pytest.mark.slow
+def test_the_portable_implementation_survives_kills(tmp_path):
+    run_portable(["kills"], tmp_path, "-k", "killed or random_kills and small")
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("name", ["ends", "matrix", "machine", "properties", "sizes", "kills"])
+def test_the_portable_implementation_passes_everything(name, tmp_path):
+    run_portable([name], tmp_path)

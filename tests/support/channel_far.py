@@ -6,7 +6,6 @@ it has received, or None. The near side is `Near`.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 from parmap.channel import Channel, Duplex, Receiver, Sender
@@ -81,18 +80,22 @@ def use_second(_: object, handle: Any) -> Any:
     return use(handle)
 
 
-def use_and_write(handle: Any, path: str) -> None:
-    """For transports that return nothing: the answer goes into a file, whole or not at all."""
-    answer = use(handle)
-    with open(path + ".part", "w", encoding="utf-8") as file:
-        file.write(repr(answer))
-    os.rename(path + ".part", path)
+def use_all(handles: list[Any]) -> list[Any]:
+    return [use(handle) for handle in handles]
 
 
-def use_all_and_write(handles: list[Any], path: str, extra: list[Any]) -> None:
-    assert [type(handle) for handle in extra] == [Channel, Sender, Receiver]
+def use_all_and_write(handles: list[Any], path: str) -> None:
+    """For transports that return nothing: the answers go into a file."""
+    write(use_all(handles), path)
+
+
+def name_kinds(handles: list[Any], path: str) -> None:
+    write([type(handle).__name__ for handle in handles], path)
+
+
+def write(answers: list[Any], path: str) -> None:
     with open(path, "w", encoding="utf-8") as file:
-        file.write(repr([use(handle) for handle in handles]))
+        file.write(repr(answers))
 
 
 def keep(*things: Any) -> None:
@@ -104,16 +107,20 @@ def use_kept(_: object = None) -> Any:
     return use(kept[-1])
 
 
+def use_all_kept(_: object = None) -> list[Any]:
+    return use_all(kept)
+
+
 def forget(_: object = None) -> None:
     kept.clear()
 
 
-def keep_and_say(handle: Any, gate: Gate) -> None:
-    kept.append(handle)
-    gate.open()
-
-
 def wait_for(gate: Gate) -> None:
+    gate.wait()
+
+
+def say_and_wait(began: Gate, gate: Gate) -> None:
+    began.open()
     gate.wait()
 
 
@@ -147,5 +154,5 @@ def relay(carrier: Any) -> Any:
     return use(carrier.receive(timeout=PATIENCE))
 
 
-def relay_and_write(carrier: Any, path: str) -> None:
-    use_and_write(carrier.receive(timeout=PATIENCE), path)
+def relay_all_and_write(carrier: Any, path: str) -> None:
+    use_all_and_write(carrier.receive(timeout=PATIENCE), path)

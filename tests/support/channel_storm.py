@@ -263,13 +263,14 @@ class Storm:
 
     def memory(self) -> int:
         """The bytes that files without a name hold for this process: the channel's own."""
-        size = 0
+        sizes = {}
         logs = {member.log for member in self.members}
         for fd, target in open_files().items():
             if "deleted" in target and fd not in logs:
                 with contextlib.suppress(OSError):
-                    size += os.fstat(fd).st_blocks * 512
-        return size
+                    status = os.fstat(fd)
+                    sizes[status.st_ino] = status.st_blocks * 512
+        return sum(sizes.values())
 
 
 def nap(seconds: float) -> None:
