@@ -13,17 +13,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from parmap._launch.popen import PopenLauncher  # now: a fork during a first call must find it done
+from parmap._memory.host import BARE, portable_level
+
 if TYPE_CHECKING:
     from parmap._launch.base import Launcher
 
 
 def launcher_for(start_method: str | None) -> Launcher:
     """The launcher of a start method; None is the platform's default, never a fork."""
-    from parmap._memory.host import BARE, portable_level
-
     if start_method is None and portable_level() < BARE:
-        from parmap._launch.popen import PopenLauncher
-
         return PopenLauncher()
     from parmap._launch.contexts import ContextLauncher
 

@@ -209,9 +209,9 @@ def _spawning() -> Any:
     return None if context is None else context.get_spawning_popen()
 
 
-# Duplicates lent to a spawning process, with the Popen that needs them; given back when it has
-# started.
-_lent: list[tuple[Any, int]] = []
+# What gives back descriptors that were lent to a spawning process: as soon as the next is lent after
+# it has started, at the latest when its Popen is collected.  Each gives back once.
+_lent: list[Any] = []
 
 
 def _lend(popen: Any, fd: int, *, give: bool) -> Inherited:
@@ -222,13 +222,16 @@ def _lend(popen: Any, fd: int, *, give: bool) -> Inherited:
     time gets a duplicate.
     """
     from multiprocessing import reduction
+    from weakref import finalize
 
-    for item in [item for item in _lent if getattr(item[0], "pid", None) is not None]:
-        _lent.remove(item)
-        close_quietly(item[1])
+    for loan in list(_lent):
+        borrower = loan.peek()
+        if borrower is None or getattr(borrower[0], "pid", None) is not None:
+            loan()
+            _lent.remove(loan)
     if not give and fd in getattr(popen, "_fds", ()):
         fd, give = duplicate(fd), True
     if give:
-        _lent.append((popen, fd))
+        _lent.append(finalize(popen, close_quietly, fd))
     ticket: Inherited = reduction.DupFd(fd)
     return ticket
