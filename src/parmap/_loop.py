@@ -88,9 +88,9 @@ class Loop(Generic[E, C]):
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait until no worker is left.  True if so."""
-        if self._pid == os.getpid() and threading.current_thread() is not self._thread:
-            if self._over.wait(timeout):
-                self._thread.join()  # it tells those who still wait, and ends
+        mine = self._pid == os.getpid() and threading.current_thread() is not self._thread
+        if mine and self._over.wait(timeout):
+            self._thread.join()  # it tells those who still wait, and ends
         return not self.alive
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
 from parmap import options
 from parmap._group.loop import GroupLoop
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from parmap.options import Restart
 
 R = TypeVar("R")
-
 _groups = itertools.count(1)
 _NO_RESTART = options.Restart(max_restarts=0)
 _OUTSIDE = "start workers inside the `with` block of their WorkerGroup, where it was entered"
@@ -116,7 +115,8 @@ class Worker(Generic[R]):
         """End it at once: SIGKILL.  Its end is no failure then.  Does not wait."""
         self._group.end(self._seat, kill=True)
 
-    __reduce__ = stay_here
+    def __reduce__(self) -> NoReturn:
+        stay_here(self)
 
     def __del__(self) -> None:
         seat = getattr(self, "_seat", None)
@@ -252,7 +252,8 @@ class WorkerGroup:
         if failures or own is not None:
             raise_group(self._name, failures, own)
 
-    __reduce__ = stay_here
+    def __reduce__(self) -> NoReturn:
+        stay_here(self)
 
     def __repr__(self) -> str:
         alive = sum(seat.settled is None for seat in self._seats)

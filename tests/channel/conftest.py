@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -20,6 +21,15 @@ PORTABLE = os.environ.get("PARMAP_PORTABLE") in ("1", "2")
 
 def pytest_report_header() -> str:
     return f"channels: the {'portable' if PORTABLE else 'native'} implementation"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _cheap_collections() -> Iterator[None]:
+    """What was there before the tests need not be looked at by each of their many collections."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

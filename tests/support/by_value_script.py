@@ -1,5 +1,5 @@
 # mypy: ignore-errors
-# ruff: noqa: UP044, PIE796, PYI024, RUF012, PLW0108 - users write such things
+# ruff: noqa: UP044, PIE796, PYI024, RUF012 - users write such things
 """What by-value pickling must get right, as a user's script without a guard: never import it.
 
 Each case sends functions, classes and instances of this very script to a fresh interpreter. Prints

@@ -36,9 +36,9 @@ class Batch:
     __slots__ = ("failed", "first", "outcomes")
 
     def __init__(self, first: int, outcomes: list[Any], failed: int = 0) -> None:
-        self.first = first
-        self.outcomes = outcomes
-        self.failed = failed  # how many of them are failures
+        self.first: int = first
+        self.outcomes: list[Any] = outcomes
+        self.failed: int = failed  # how many of them are failures
 
 
 class Reader:

@@ -186,7 +186,9 @@ class GroupLoop(Loop[sup.Event, sup.Command]):
         self._failing[member] = None
 
     def _ended(self) -> None:
-        with self._gate:  # whoever is adding a seat has done so, or will be told that it is too late
+        with (
+            self._gate
+        ):  # whoever is adding a seat has done so, or will be told that it is too late
             seats = list(self._seats.values())
         for seat in seats:
             if seat.settled is None:  # the loop broke, or it was added at the last moment

@@ -209,7 +209,7 @@ def test_doctests_module_names_mean_by_value():
 
     with Peer() as peer:
         assert peer.call(f) == 1
-        assert type(peer.call(lambda: cls())) is cls  # noqa: PLW0108
+        assert type(peer.call(lambda: cls())) is cls
 
 
 @pytest.mark.parametrize(

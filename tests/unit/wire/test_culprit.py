@@ -94,7 +94,7 @@ def with_helper():
     def helper():
         return lock
 
-    return lambda: helper()  # noqa: PLW0108
+    return lambda: helper()
 
 
 def with_cache():
