@@ -11,6 +11,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SPHINX := $(BIN)/python -m sphinx -W -n --keep-going -q
 
+# Where it is set, every worker would compile parmap anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 # `make test PYTEST_ARGS="-k order -x"`; `make demo FOLDER=path`
 PYTEST_ARGS ?=
 FOLDER ?=
