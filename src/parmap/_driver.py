@@ -42,8 +42,10 @@ class Driver(Loop[ev.Event, cmd.Command]):
         limit: int | None,
         idle_timeout: float | None,
         name: str,
+        shared: bool = False,
     ) -> None:
-        """`setup` gives the first frame for a worker of that name."""
+        """`setup` gives the first frame for a worker of that name; `shared`: nobody owns it."""
+        self._shared = shared
         self._setup = setup
         self._scheduler = Scheduler(limit=limit, idle_timeout=idle_timeout)
         self._calls: dict[int, RemoteCall] = {}
@@ -100,8 +102,8 @@ class Driver(Loop[ev.Event, cmd.Command]):
         self.post(ev.ShutdownRequested(cancel))
 
     def finish(self) -> None:
-        """At exit Pools finish what was submitted, as Executors do."""
-        self.close(cancel=False, exiting=True)
+        """At exit Pools finish what was submitted, as Executors do; the shared one is ended."""
+        self.close(cancel=self._shared, exiting=True)
 
     def describe(self) -> str:
         """State and numbers, for a repr: as they were a moment ago."""

@@ -15,6 +15,7 @@ half-changed while user code runs.
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 import time
@@ -65,6 +66,10 @@ class Loop(Generic[E, C]):
         self._thread = threading.Thread(target=self._run, name=f"{name}-driver", daemon=True)
         self._thread.start()
         _loops.add(self)
+        # Anew each time, so that it is called before what was registered meanwhile: before
+        # multiprocessing joins its children, among which are workers that it has started for us.
+        atexit.unregister(finish_all)
+        atexit.register(finish_all)
 
     # ------------------------------------------------------------------ for any thread
 

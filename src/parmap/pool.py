@@ -3,7 +3,6 @@ that calls without one share."""
 
 from __future__ import annotations
 
-import atexit
 import itertools
 import os
 import threading
@@ -11,7 +10,7 @@ import weakref
 from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
-from parmap import _loop, options
+from parmap import options
 from parmap._calls import surroundings
 from parmap._calls.inline import InlineSource
 from parmap._calls.remote import RemoteCall
@@ -207,15 +206,15 @@ class _Shared:
             if self._driver is None or not self._driver.alive:
                 self._driver = _new_driver(
                     "parmap", None, limit=None, initializer=None, initargs=(),
-                    idle_timeout=IDLE_SECONDS,
+                    idle_timeout=IDLE_SECONDS, shared=True,
                 )  # fmt: skip
             return self._driver
 
-    def end(self, *, exiting: bool = False) -> None:
+    def end(self) -> None:
         with self._lock:
             driver, self._driver = self._driver, None
         if driver is not None:
-            driver.close(cancel=True, exiting=exiting)
+            driver.close(cancel=True)
             driver.join()
 
     def forget(self) -> None:
@@ -235,10 +234,13 @@ def _new_driver(
     initializer: Callable[..., object] | None,
     initargs: tuple[Any, ...],
     idle_timeout: float | None,
+    shared: bool = False,
 ) -> Driver:
     setup = Setup(initializer, initargs, limit or options.usable_cpus())
     launcher = launcher_for(start_method)
-    return Driver(launcher, setup.frame, limit=limit, idle_timeout=idle_timeout, name=name)
+    return Driver(
+        launcher, setup.frame, limit=limit, idle_timeout=idle_timeout, name=name, shared=shared
+    )
 
 
 def _start_method(mp_context: BaseContext | None, start_method: object) -> str | None:
@@ -255,12 +257,5 @@ def _start_method(mp_context: BaseContext | None, start_method: object) -> str |
     return mp_context.get_start_method()
 
 
-def _at_exit() -> None:
-    """The shared pool is ended, Pools finish what was submitted."""
-    _shared.end(exiting=True)
-    _loop.finish_all()
-
-
-atexit.register(_at_exit)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_shared.forget)

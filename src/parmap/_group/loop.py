@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import multiprocessing
 import os
@@ -15,7 +14,7 @@ from parmap._calls.verdicts import closed
 from parmap._core import supervision as sup
 from parmap._core.supervision import End, Settle
 from parmap._launch.setup import budget, introduction
-from parmap._loop import Loop, finish_all
+from parmap._loop import Loop
 from parmap._wire import frames as fr
 from parmap._wire.frames import Frame
 
@@ -194,7 +193,3 @@ class GroupLoop(Loop[sup.Event, sup.Command]):
             if seat.settled is None:  # the loop broke, or it was added at the last moment
                 seat.function.close()
                 seat.update(settled=Settle(seat.number, End.STOPPED, None, None, 1))
-
-
-# An open group is ended in an orderly way, also in a program that never uses a pool.
-atexit.register(finish_all)
