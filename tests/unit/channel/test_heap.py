@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 
 import pytest
 
@@ -44,10 +45,14 @@ def test_the_blocks_of_a_dead_sender_are_found():
     ring = channel._neutral.core.ring
     pid = os.fork()
     if not pid:
-        for _ in range(16):
-            ring.locked(ring._heap.allocate, 10_000, ring._queued_blocks)
+        try:
+            for _ in range(16):
+                ring.locked(ring._heap.allocate, 10_000, ring._queued_blocks)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
         os._exit(0)
-    os.waitpid(pid, 0)
+    assert os.waitpid(pid, 0)[1] == 0
     channel.send(b"x" * 10_000)
 
     assert ring._heap.statistics() == {
