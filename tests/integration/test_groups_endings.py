@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import warnings
 
 import pytest
 
+from parmap import WorkerGroup
 from support.gates import Diary, wait_until_dead
 from support.scripts import output_of, program, run_python, run_script, running
 
@@ -354,3 +356,26 @@ def test_plain_fork_server_processes_can_be_terminated_after_ours(tmp_path):
 
 def test_a_group_that_is_never_entered_costs_nothing(tmp_path):
     assert output_of("import parmap\nparmap.WorkerGroup()", tmp_path) == ""
+
+
+def test_a_fork_after_a_group_has_ended_leaves_other_files_alone():
+    """The group's descriptors are closed once; their numbers are other files' by then."""
+    groups = []
+    for _ in range(3):
+        with WorkerGroup() as group:
+            group.start(abs, -1)
+        groups.append(group)
+    files = [os.open(os.devnull, os.O_RDONLY) for _ in range(30)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if not pid:
+        try:
+            for fd in files:
+                os.fstat(fd)
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    for fd in files:
+        os.close(fd)

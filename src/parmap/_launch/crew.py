@@ -6,6 +6,7 @@ import os
 import select
 import selectors
 import signal
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ class Crew:
     def __init__(self, launcher: Launcher) -> None:
         self.members: dict[int, Peer] = {}
         self._launcher = launcher
+        self._gate = threading.Lock()
         self._selector = selectors.DefaultSelector()
         self._wake_end, self._waker_end = (lift(fd) for fd in os.pipe())
         os.set_blocking(self._wake_end, False)
@@ -39,10 +41,13 @@ class Crew:
 
     def wake(self) -> None:
         """End the wait that is in progress, or the next one at once."""
-        try:
-            os.write(self._waker_end, b"x")
-        except OSError:
-            return  # full: it is awake anyway; closed: nobody waits any more
+        with self._gate:  # once it is closed the number may be another file's
+            if self._waker_end < 0:
+                return
+            try:
+                os.write(self._waker_end, b"x")
+            except BlockingIOError:
+                return  # full: it is awake anyway
 
     def wait(self, timeout: float | None) -> Iterator[tuple[Peer, Frame | None]]:
         """What the workers said until now, waiting for something if need be; None is a death.
@@ -96,13 +101,23 @@ class Crew:
             select.select([peer.death_fileno()], [], [])
             peer.bury()
         self.members.clear()
-        self.disown()
+        with self._gate:
+            self._close()
 
     def disown(self) -> None:
-        """Close our own descriptors.  In a forked child: the copies; the workers are the parent's."""
+        """Close our descriptors' copies.  In a forked child: the workers are the parent's.
+
+        Not under the gate: another thread may have held it at the fork.
+        """
+        self._close()
+
+    def _close(self) -> None:
+        # Once only: a loop that has ended may live on, and its numbers be other files' by then.
+        ends, self._wake_end, self._waker_end = (self._wake_end, self._waker_end), -1, -1
         self._selector.close()
-        close_quietly(self._wake_end)
-        close_quietly(self._waker_end)
+        for fd in ends:
+            if fd >= 0:
+                close_quietly(fd)
 
     def _listen(self, peer: Peer) -> list[Frame]:
         try:
