@@ -43,7 +43,10 @@ napoleon_use_ivar = True  # "Attributes:" describes; autodoc would list the same
 # Warnings are errors (-W -n), so each name that our pages or docstrings refer to must exist. Names
 # of Python itself and type variables have no page here: there is no network when this is built, and
 # so no inventory of Python's own documentation.
-nitpick_ignore_regex = [(r"py:.*", r"(?!parmap\.).*"), (r"py:class", r"parmap\.[\w.]+\.([A-Z](_co)?|T_\w+)")]
+nitpick_ignore_regex = [
+    (r"py:.*", r"(?!parmap\.).*"),
+    (r"py:class", r"parmap\.[\w.]+\.([A-Z](_co)?|T_\w+)"),
+]
 
 # Prompts are for reading; what is copied can be run.
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
