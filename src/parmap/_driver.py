@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
 from contextlib import contextmanager
 from queue import Empty
@@ -188,9 +187,9 @@ class Driver(Loop[ev.Event, cmd.Command]):
                 peer.post(Frame(fr.STOP))
                 self._crew.flush(peer)
             case cmd.TerminateWorker():
-                peer.send_signal(signal.SIGTERM)
+                peer.terminate()
             case cmd.KillWorker():
-                peer.send_signal(signal.SIGKILL)
+                peer.kill()
             case _:
                 assert_never(command)
 

@@ -97,7 +97,7 @@ class Crew:
     def end(self) -> None:
         """Kill who is left, and close everything."""
         for peer in self.members.values():
-            peer.send_signal(signal.SIGKILL)
+            peer.kill()
             select.select([peer.death_fileno()], [], [])
             peer.bury()
         self.members.clear()
@@ -131,7 +131,7 @@ class Crew:
         else:
             # It said goodbye or lost its socket: either way nobody can talk to it any more.
             self._selector.unregister(peer.fileno())
-            peer.send_signal(signal.SIGKILL)
+            peer.kill()
         return frames
 
     def _drain_wake_pipe(self) -> None:
