@@ -16,6 +16,9 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # `make test PYTEST_ARGS="-k order -x"`; `make demo FOLDER=path`
 PYTEST_ARGS ?=
+# Most tests wait more than they compute (for deaths, for exits), so there are twice as many processes
+# as CPUs; `make test JOBS=0` runs all in one, for a debugger.
+JOBS ?= 4
 FOLDER ?=
 
 .PHONY: help demo test quick check lint types docs bench stress clean
@@ -27,10 +30,10 @@ demo: $(VENV)/.installed  ## index the standard library's source in parallel, be
 	@$(BIN)/python examples/index_source.py $(FOLDER)
 
 test: $(VENV)/.installed-dev  ## every test but the stress tests (under 5 minutes on 2 cores)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
 quick: $(VENV)/.installed-dev  ## the tests that take less than a second each
-	$(BIN)/python -m pytest -m "not slow and not stress" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) -m "not slow and not stress" $(PYTEST_ARGS)
 
 check: lint types docs  ## what must be clean before a commit: ruff, mypy, pyright, docs
 

@@ -21,6 +21,7 @@ INTEGRATION = Path(__file__).parent / "integration"
 
 # One number repeats a run: PARMAP_TEST_SEED=<what the header printed>.
 SEED = int(os.environ.get("PARMAP_TEST_SEED") or random.SystemRandom().randrange(2**32))
+os.environ["PARMAP_TEST_SEED"] = str(SEED)  # the processes of `pytest -n` take it from here
 
 # Deadlines are off: on a loaded machine an example that starts a process has no fair one.
 hypothesis.settings.register_profile("dev", max_examples=50, deadline=None)

@@ -15,6 +15,7 @@ import pickle
 import sys
 from types import (
     CellType,
+    CodeType,
     FunctionType,
     MemberDescriptorType,
     MethodType,
@@ -254,6 +255,13 @@ def _reduce_single_dispatch_method(method: Any) -> Any:
     return rebuild.make_single_dispatch_method, (method.dispatcher, method.func)
 
 
+def _reduce_code(code: CodeType) -> Any:
+    # cloudpickle knows what the running Python's code objects are made of, but from 3.1.2 on calls
+    # their file "<dynamic-code>": tracebacks would show none of the user's lines.
+    make, args = cp._code_reduce(code)
+    return rebuild.make_code, (make, args, str(code.co_filename))
+
+
 def _reduce_cached_property(prop: Any) -> Any:
     # Up to 3.11 it holds a lock.
     state = {k: v for k, v in vars(prop).items() if k != "lock"}
@@ -295,6 +303,7 @@ _NOT_OF_A_MEMBER = frozenset({"_value_", "_name_", "_sort_order_", "__objclass__
 _SINGLETON_TYPES = frozenset({type(None), type(Ellipsis), type(NotImplemented)})
 _REDUCERS: dict[type, Callable[[Any], Any]] = {
     MethodType: _reduce_method,
+    CodeType: _reduce_code,
     CellType: _reduce_cell,
     ModuleType: _reduce_module,
     TracebackType: reduce_traceback,

@@ -7,7 +7,7 @@ import functools
 TYPE_CHECKING = False  # see pickling
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from types import CellType, ModuleType
+    from types import CellType, CodeType, ModuleType
     from typing import Any
 
 
@@ -21,6 +21,10 @@ def fill_module(module: ModuleType, names: dict[str, Any]) -> None:
 
 def fill_attributes(obj: Any, attributes: dict[str, Any]) -> None:
     vars(obj).update(attributes)
+
+
+def make_code(maker: Callable[..., CodeType], args: tuple[object, ...], file: str) -> CodeType:
+    return maker(*args).replace(co_filename=file)
 
 
 def make_class(

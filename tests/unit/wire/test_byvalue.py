@@ -310,3 +310,14 @@ def test_results_of_classes_made_in_the_worker_share_one_class(tmp_path):
     )
 
     assert lines == ["True Made"]
+
+
+def test_a_function_by_value_keeps_its_file_at_every_depth():
+    names: dict[str, types.FunctionType] = {}
+    source = "def outer():\n    def inner():\n        return 1\n    return inner\n"
+    exec(compile(source, "/home/user/cell.py", "exec"), names)
+
+    outer = Codec("to worker").loads(Codec("to worker").dumps(names["outer"]))
+
+    assert outer.__code__.co_filename == "/home/user/cell.py"
+    assert outer().__code__.co_filename == "/home/user/cell.py"
