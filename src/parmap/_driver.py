@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from queue import SimpleQueue
 
     from parmap._launch.base import Launcher
+    from parmap._loop import Claims
 
 T = TypeVar("T")
 
@@ -84,6 +85,10 @@ class Driver(Loop[ev.Event, cmd.Command]):
         wait for ever.
         """
         return self._packing and threading.current_thread() is self._thread
+
+    def parked(self) -> Claims | None:
+        """Workers without a call do nothing."""
+        return None if self._calls else []
 
     def cancel_waiting(self) -> None:
         """Cancel the submitted calls that no worker has begun."""

@@ -36,6 +36,9 @@ E = TypeVar("E")
 C = TypeVar("C")
 E_contra = TypeVar("E_contra", contravariant=True)
 
+# Per channel: its identity (two numbers), and how many messages had been sent through it.
+Claims = list[tuple[int, int, int]]
+
 _loops: weakref.WeakSet[Loop[Any, Any]] = weakref.WeakSet()
 
 
@@ -106,6 +109,19 @@ class Loop(Generic[E, C]):
         thread which runs has ended.
         """
         return self._pid == os.getpid() and not self._over.is_set()
+
+    @property
+    def thread(self) -> threading.Thread:
+        """The one that drives."""
+        return self._thread
+
+    def pids(self) -> list[int]:
+        """Of the workers that are not known to be dead."""
+        return [peer.pid for peer in list(self._crew.members.values())]
+
+    def parked(self) -> Claims | None:
+        """What the workers wait for, if they do nothing else; None if one of them may act."""
+        raise NotImplementedError
 
     def finish(self) -> None:
         """The interpreter exits: end in an orderly way.  Does not wait."""
@@ -178,6 +194,11 @@ class Loop(Generic[E, C]):
     def _ended(self) -> None:
         """The loop is over (`_broken`, if that is why): leave nobody waiting."""
         raise NotImplementedError
+
+
+def living_loops() -> list[Loop[Any, Any]]:
+    """Return this process's loops that have not ended."""
+    return [loop for loop in list(_loops) if loop.alive]
 
 
 def finish_all() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
 from parmap import options
 from parmap._group.loop import GroupLoop
@@ -17,6 +17,8 @@ from parmap._group.outcomes import (
     value_of,
 )
 from parmap._group.seat import Seat, stay_here
+from parmap._group.worker import Worker as Worker
+from parmap._group.worker import new_worker
 from parmap._launch import launcher_for
 from parmap._wire.pickling import Codec
 from parmap._worker.bound import Bound
@@ -34,116 +36,17 @@ _NO_RESTART = options.Restart(max_restarts=0)
 _OUTSIDE = "start workers inside the `with` block of their WorkerGroup, where it was entered"
 
 
-class Worker(Generic[R]):
-    """A process of a `WorkerGroup`, from outside.  Made by `WorkerGroup.start`.
-
-    Thread-safe; stays in the process that made it (`SerializationError` when pickled).
-
-    Example:
-        >>> from parmap import WorkerGroup
-        >>> with WorkerGroup() as group:
-        ...     worker = group.start(pow, 2, 10, name="power")
-        ...     worker.result()
-        1024
-        >>> worker.exitcode
-        0
-    """
-
-    _seat: Seat
-    _group: GroupLoop
-
-    def __init__(self) -> None:
-        raise TypeError("a Worker is made by WorkerGroup.start")
-
-    @property
-    def name(self) -> str:
-        """The name that `ps`, log records and `multiprocessing.current_process()` show, too."""
-        return self._seat.name
-
-    @property
-    def pid(self) -> int | None:
-        """The id of its process; of the latest one if it was started again; None before the first."""
-        return self._seat.pid
-
-    @property
-    def exitcode(self) -> int | None:
-        """None while it lives; else its exit status, negative for the signal that ended it."""
-        settled = self._seat.settled
-        return None if settled is None else settled.exitcode
-
-    @property
-    def sentinel(self) -> int:
-        """A descriptor that becomes readable when the worker has ended.
-
-        For `multiprocessing.connection.wait` and selectors.  It is valid while this object lives.
-        """
-        return self._seat.sentinel()
-
-    def is_alive(self) -> bool:
-        """Whether it has not ended yet; one that waits to be started again is alive."""
-        return self._seat.settled is None
-
-    def join(self, timeout: float | None = None) -> bool:
-        """Wait until it has ended, at most `timeout` seconds; whether it has.  Raises nothing.
-
-        Returns when the group has stopped it, too, and so when another worker has failed.
-        """
-        return self._group.wait(self._seat, self._seat.is_settled, timeout)
-
-    def result(self, timeout: float | None = None) -> R:
-        """Wait for its function and return what that returned.
-
-        Raises:
-            Exception: whatever the function raised, with the worker's own traceback.
-            WorkerLostError: its process died first, or you or the group ended it.
-            WorkerStartError: its process could not be started.
-            TimeoutError: it has not ended within `timeout` seconds; it runs on.
-        """
-        if not self.join(timeout):
-            raise TimeoutError(f"worker {self.name} has not ended within {timeout} seconds")
-        result: R = value_of(self._seat)
-        return result
-
-    def terminate(self) -> None:
-        """Ask it to go: SIGTERM, so `finally` blocks run.  Its end is no failure then.
-
-        Does not wait.  A worker that catches SIGTERM lives on: see `kill`.
-        """
-        self._group.end(self._seat, kill=False)
-
-    def kill(self) -> None:
-        """End it at once: SIGKILL.  Its end is no failure then.  Does not wait."""
-        self._group.end(self._seat, kill=True)
-
-    def __reduce__(self) -> NoReturn:
-        stay_here(self)
-
-    def __del__(self) -> None:
-        seat = getattr(self, "_seat", None)
-        if seat is not None:
-            seat.close()
-
-    def __repr__(self) -> str:
-        settled = self._seat.settled
-        if settled is None:
-            return f"<Worker {self.name}: running, pid {self.pid}>"
-        return f"<Worker {self.name}: {settled.end.value}, exit code {settled.exitcode}>"
-
-
-def _new_worker(seat: Seat, group: GroupLoop) -> Worker[Any]:
-    worker: Worker[Any] = Worker.__new__(Worker)
-    worker._seat = seat
-    worker._group = group
-    return worker
-
-
 class WorkerGroup:
     """A nursery for processes: none of them outlives the `with` block, however that ends.
 
     * The block ends well: it waits until every worker has ended.
     * A worker fails: the others are stopped (SIGTERM, and SIGKILL after `grace` seconds), and the
       block raises a `TaskErrorGroup` with every failure.  The block's own code is not interrupted,
-      but `Worker.join`, `Worker.result` and `ready` return or raise then, since their worker ends.
+      but whatever it makes parmap wait for (a channel, `select`, `Worker.result`, `ready`, a map)
+      raises that failure then, in the block's thread.  `Worker.join` returns.
+    * All workers wait for messages, and this process is the only sender left: the block raises
+      (a `TaskErrorGroup` with a `ChannelError` that names the channel) instead of waiting for ever,
+      if no other thread of this process could still send.
     * The block raises, or Ctrl-C: the workers are stopped likewise; an `Exception` comes out as
       part of a `TaskErrorGroup`, Ctrl-C as itself.
     * This process is killed: the kernel ends the workers.
@@ -225,8 +128,10 @@ class WorkerGroup:
             return notice is not None or seat.settled is not None
 
         if not worker._group.wait(seat, heard, timeout):
+            worker._group.raise_reason()
             raise TimeoutError(f"worker {seat.name} was not ready within {timeout} seconds")
         if notice is None:
+            worker._group.raise_what_stopped(seat)
             value_of(seat)
             raise RuntimeError(f"worker {seat.name} returned without calling parmap.report_ready()")
         return outcome_of(seat, notice)
@@ -234,8 +139,12 @@ class WorkerGroup:
     def __enter__(self) -> Self:
         if self._loop is not None:
             raise RuntimeError("a WorkerGroup is used once: make a new one")
-        self._loop = GroupLoop(launcher_for(self._start_method), self._name, grace=self._grace)
+        self._open().alarm.__enter__()
         return self
+
+    def _open(self) -> GroupLoop:
+        self._loop = GroupLoop(launcher_for(self._start_method), self._name, grace=self._grace)
+        return self._loop
 
     def __exit__(
         self,
@@ -244,7 +153,12 @@ class WorkerGroup:
         tb: TracebackType | None,
     ) -> None:
         assert self._loop is not None
-        self._loop.leave(failed=exc is not None)
+        self._loop.alarm.__exit__()
+        try:
+            self._loop.leave(failed=exc is not None)
+        except Exception as reason:  # why it did not wait any longer
+            exc = reason
+        self._loop.raise_if_broken()
         failures = failures_of(self._loop, self._seats)
         own = own_error(exc, failures, self._seats)
         if own is not None and not isinstance(own, Exception):
@@ -280,7 +194,7 @@ class WorkerGroup:
             seat.function.close()
             raise RuntimeError(_OUTSIDE)
         self._seats.append(seat)
-        return _new_worker(seat, self._loop)
+        return new_worker(seat, self._loop)
 
 
 def run_workers(
@@ -330,8 +244,7 @@ def run_workers(
     seats = [
         group._seat(target, (rank, *args), kwargs, titles[rank], None) for rank in range(count)
     ]
-    loop = group.__enter__()._loop
-    assert loop is not None
+    loop = group._open()
     failed = True
     try:
         for seat in seats:
@@ -340,6 +253,7 @@ def run_workers(
         failed = not in_time
     finally:
         loop.leave(failed=failed)
+    loop.raise_if_broken()
     failures = failures_of(loop, seats)
     if failures:
         raise_first(failures)

@@ -10,7 +10,7 @@ from house._source import Module, modules, unit_of
 
 # From the ground up. Neighbours on one floor may use each other, but not in a circle.
 FLOORS = (
-    ("_memory", "_core", "errors", "_version"),
+    ("_memory", "_core", "errors", "_version", "_alarm"),
     ("shared", "_wire", "options", "_nesting"),
     ("channel", "_channel", "checkpoint", "_worker"),
     ("_launch", "foreign", "_calls"),

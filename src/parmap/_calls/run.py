@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
+from parmap import _alarm
 from parmap._calls.outcomes import Batch, Failed, Reader
 from parmap._calls.remote import Lost, RemoteCall, Report
 from parmap._core.events import OnFailure
@@ -82,7 +83,13 @@ class RemoteSource:
 
 
 def next_batch(source: Source, reporter: Reporter, timeout: float | None) -> Batch | None:
-    """The next outcomes, or None if none come in time; meanwhile no news is held back for long."""
+    """The next outcomes, or None if none come in time; meanwhile no news is held back for long.
+
+    None, too, every now and then in the block of a worker group, whose failure it raises.
+    """
+    if _alarm.listens():
+        _alarm.check()
+        timeout = _alarm.LOOK_EVERY if timeout is None else min(timeout, _alarm.LOOK_EVERY)
     due = reporter.seconds_until_due()
     if due is None or (timeout is not None and timeout <= due):
         return source.next_batch(timeout)

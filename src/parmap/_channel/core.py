@@ -5,6 +5,7 @@ There is one `Core` per channel and process; whoever refers to it keeps the mess
 
 from __future__ import annotations
 
+import sys
 import time
 from _thread import RLock, start_new_thread
 from _weakref import ref
@@ -53,7 +54,10 @@ class Core(Sending, Receiving):
         segment = Ring.new_segment(capacity)
         prepare(segment)
         parts = (Bell.create(), Bell.create()), (Presence.create(), Presence.create())
-        return _register(cls(segment, *parts, Keeper.create()))
+        core = cls(segment, *parts, Keeper.create())
+        maker = sys._getframe(2)  # who called `Channel()` or `Channel.pair()`
+        core.made_at = f"{maker.f_code.co_filename}:{maker.f_lineno}"
+        return _register(core)
 
     # ------------------------------------------------------------------ ends
 
@@ -100,6 +104,11 @@ class Core(Sending, Receiving):
         """Whether the end of the stream has been noted."""
         return bool(self.words[FLAGS] & ENDED)
 
+    @property
+    def had_sender(self) -> bool:
+        """Whether there ever was one."""
+        return bool(self.words[FLAGS] & SENDER_EXISTED)
+
     def is_ready(self) -> bool:
         """Whether there is something to receive, or the end, at this moment."""
         return bool(len(self.ring)) or self.ring.settle_end()
@@ -118,6 +127,7 @@ class Core(Sending, Receiving):
         self._mutex.renew()
         self._fast_put = self._fast_get = None
         self._noticed_by_thread = False
+        self.made_at = None  # not by this process
         for waiter in self._waiters:
             waiter.close()
         if self._poll is not None:
@@ -157,9 +167,14 @@ def core_of(
         (Presence.arrive(presences[0]), Presence.arrive(presences[1])),
     )
     with _cores_lock:
-        weak = _cores.get(segment.key)
-        core = None if weak is None else weak()
+        core = find(segment.key)
         return _register(Core(segment, *arrived, keeper)) if core is None else core
+
+
+def find(key: tuple[int, int]) -> Core | None:
+    """Return this process's channel with that memory, if it has one."""
+    weak = _cores.get(key)
+    return None if weak is None else weak()
 
 
 def live_cores() -> list[Core]:

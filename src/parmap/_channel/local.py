@@ -60,6 +60,10 @@ class End:
         """Return another end of the same side."""
         return End(self.core, self.role, self.use().core.join(self.role))
 
+    def sends_to(self, core: Core) -> bool:
+        """Whether it counts as a sender of that channel now."""
+        return self.core is core and self.role == SENDER and self.fd >= 0
+
     def close(self) -> None:
         """Be gone.  May be called twice."""
         fd, self.fd = self.fd, -1
@@ -115,20 +119,22 @@ class Neutral:
         self.receiver.close()
         self.core.ring.end_if_alone()
 
-    def is_only_sender(self) -> bool:
-        """Whether this process sends through the channel itself, and no end exists beside that."""
-        return self.core.ring.locked(self._is_only_sender)
 
-    def _is_only_sender(self) -> bool:
-        sender = self.sender
-        if sender.fd < 0:
-            return False
-        presence = self.core.presences[SENDER]
-        os.close(sender.fd)
-        sender.fd = -1
-        alone = not presence.anyone()
-        sender.fd = presence.join()
-        return alone
+def is_ours_to_end(core: Core) -> bool:
+    """Whether this process alone keeps a stream open: by its ends, or because there never was one."""
+    ours = [e for weak in list(_ends.values()) if (e := weak()) is not None and e.sends_to(core)]
+    return core.ring.locked(_is_nobody_else_there, core, ours)
+
+
+def _is_nobody_else_there(core: Core, ours: list[End]) -> bool:
+    presence = core.presences[SENDER]
+    for end in ours:
+        os.close(end.fd)
+        end.fd = -1
+    alone = not presence.anyone()
+    for end in ours:
+        end.fd = presence.join()
+    return alone
 
 
 def neutral_of(core: Core) -> Neutral:
@@ -142,7 +148,7 @@ def neutral_of(core: Core) -> Neutral:
 
 
 def neutrals() -> list[Neutral]:
-    """Return those of this process: whoever waits for ever may find himself to be the reason."""
+    """Return those of this process."""
     found = [None if core.neutral is None else core.neutral() for core in live_cores()]
     return [neutral for neutral in found if neutral is not None]
 

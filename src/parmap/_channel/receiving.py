@@ -11,7 +11,7 @@ from parmap._channel.layout import FLAGS, HEAD, LEVEL, TAIL, WAITING_RECEIVERS
 from parmap._channel.messages import PICKLE
 from parmap._channel.mutex import IntentMutex, within
 from parmap._channel.state import GRACE, RECEIVER, State, left_until
-from parmap._channel.waiting import give_way, yields
+from parmap._channel.waiting import PARKED_AFTER, give_way, tell_parked, yields
 from parmap.errors import ChannelError
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
@@ -107,6 +107,8 @@ class Receiving(State):
                 left = left_until(deadline)
                 if left is not None and left <= 0:
                     raise TimeoutError(f"nothing came through the channel within {timeout} seconds")
+                if left is None and turn == PARKED_AFTER:
+                    tell_parked([self.claim()])
                 if waiter.sleep(left, turn):
                     ring.settle_end()  # for the others too: this thread alone was told
                 turn += 1

@@ -9,6 +9,7 @@ from parmap._channel.layout import (
     FLAGS,
     NEWS,
     RECEIVER_EXISTED,
+    TAIL,
     WAITING_RECEIVERS,
     WAITING_SENDERS,
 )
@@ -47,7 +48,7 @@ class State:
     __slots__ = (
         "__weakref__", "_fast_get", "_fast_put", "_keeper", "_look_again", "_messages", "_mutex",
         "_news", "_noticed_by_thread", "_owed", "_poll",
-        "_waiters", "bells", "neutral", "presences", "ring", "segment", "words",
+        "_waiters", "bells", "made_at", "neutral", "presences", "ring", "segment", "words",
     )  # fmt: skip
 
     def __init__(
@@ -75,7 +76,17 @@ class State:
         self._fast_get: Callable[[], bytes | Opened | None] | None = None
         self._noticed_by_thread = False
         self._owed: Exception | None = None  # of an item taken by `receive_many`
+        self.made_at: str | None = None  # the line, if it was made in this very process
         self.neutral: Callable[[], Any] | None = None  # a weak reference, owned by `local`
+
+    @property
+    def sent(self) -> int:
+        """How many messages were ever put in."""
+        return self.words[TAIL]
+
+    def claim(self) -> tuple[int, int, int]:
+        """Who waits now goes on only when `sent` has changed, or at the end."""
+        return (*self.segment.key, self.sent)
 
     def is_broken(self) -> bool:
         """Whether there were receivers, and all are gone."""

@@ -4,6 +4,8 @@ On Linux one epoll per process and side: the bell wakes ONE of all sleepers in a
 (EPOLLEXCLUSIVE), and the hang-up of the other side's presence, which is also there before anybody
 ever came, is reported only when it happens (EPOLLET).  Elsewhere `poll`, bounded.
 
+A thread inside the block of a worker group sleeps on that group's alarm, too.
+
 No sleep is longer than `_LONGEST`.  A sleeper that was killed between being rung and taking the
 message has taken the wake-up with it, and the message must not lie there until the next one.
 """
@@ -12,7 +14,9 @@ from __future__ import annotations
 
 import os
 import select
+import sys
 
+from parmap import _alarm
 from parmap._memory.host import LINUX, portable_level
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
 
 _FIRST, _LONGEST = 0.1, 0.5
 POLLED = 0.05  # where the hang-up is not polled for
+# Who has slept so often in one wait is parked: his group may want to know.
+PARKED_AFTER = 2
 _YIELDS = 20  # about 10 us: on a busy channel the other side is often just about to act
 
 _yield = getattr(os, "sched_yield", None)
@@ -50,20 +56,23 @@ class Waiter:
     def sleep(self, seconds: float | None, turn: int) -> bool:
         """Sleep until rung, at most `seconds`; `turn` counts the sleeps of one wait.
 
-        Whether the other side has hung up meanwhile.
+        Whether the other side has hung up meanwhile.  Raises what `_alarm.check` raises.
         """
+        _alarm.check()
+        alarms = _alarm.descriptors()
         longest = min(_FIRST * 2**turn, _LONGEST) if turn < 8 else _LONGEST
         if self._epoll is None:
             longest = min(longest, POLLED)
         if seconds is not None:
             longest = max(0.0, min(seconds, longest))
         if self._epoll is None:
-            poller = select.poll()
-            poller.register(self._bell.fileno(), select.POLLIN)
-            poller.poll(longest * 1000)
+            _poll(self._bell.fileno(), alarms, longest)
             return True
         self.asleep += 1
         try:
+            if alarms:
+                _poll(self._epoll.fileno(), alarms, longest)
+                longest = 0.0
             events = self._epoll.poll(longest, 2)
         finally:
             self.asleep -= 1
@@ -78,6 +87,14 @@ class Waiter:
             self._epoll = None
 
 
+def _poll(fd: int, alarms: list[int], seconds: float) -> None:
+    """Sleep until one of the descriptors is readable."""
+    poller = select.poll()
+    for each in (fd, *alarms):
+        poller.register(each, select.POLLIN)
+    poller.poll(seconds * 1000)
+
+
 def yields() -> range:
     """How often to let others run before sleeping."""
     return range(_YIELDS if _yield is not None else 0)
@@ -87,6 +104,13 @@ def give_way() -> None:
     """Let another process or thread run."""
     if _yield is not None:
         _yield()
+
+
+def tell_parked(claims: list[tuple[int, int, int]]) -> None:
+    """In a worker of a group: tell it what this thread has been waiting for, for long."""
+    member = sys.modules.get("parmap._worker.member")
+    if member is not None and member.current is not None:
+        member.current.tell_parked(claims)
 
 
 def watch(bell: Bell, presence: Presence) -> select.epoll | None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import logging
+import marshal
 import multiprocessing
 import os
 import threading
 import time
 from typing import TYPE_CHECKING, assert_never
 
+from parmap import _alarm
+from parmap._alarm import LOOK_EVERY, Alarm
 from parmap._calls.remote import Report
 from parmap._calls.verdicts import closed
 from parmap._core import supervision as sup
 from parmap._core.supervision import End, Settle
+from parmap._group.outcomes import value_of
+from parmap._group.stuck import deadlock
 from parmap._launch.setup import budget, introduction
 from parmap._loop import Loop
 from parmap._wire import frames as fr
@@ -24,6 +29,8 @@ if TYPE_CHECKING:
     from parmap._group.seat import Seat
     from parmap._launch.base import Launcher
     from parmap._launch.peer import Peer
+    from parmap._loop import Claims
+    from parmap.errors import ChannelError
     from parmap.options import Restart
 
 log = logging.getLogger("parmap")
@@ -40,6 +47,8 @@ class GroupLoop(Loop[sup.Event, sup.Command]):
         self._processes = 0
         self._gate = threading.Lock()  # so that nobody is added behind the last one
         self._parent = multiprocessing.current_process().name, os.getpid()
+        self.alarm = Alarm(self._raise_failure)  # of the thread that is in the group's block
+        self.stuck: ChannelError | None = None  # why waiting for the workers would take for ever
         super().__init__(sup.Supervisor(grace=grace), launcher, name, overdue=sup.DeadlinePassed())
 
     def add(self, seat: Seat, restart: Restart) -> bool:
@@ -63,10 +72,50 @@ class GroupLoop(Loop[sup.Event, sup.Command]):
         self.post(sup.EndRequested(seat.number, kill))
 
     def wait(self, seat: Seat, done: Callable[[], bool], timeout: float | None) -> bool:
-        """Wait for news of this seat until `done`, at most `timeout` seconds; whether it is."""
+        """Wait for news of this seat until `done`, at most `timeout` seconds; whether it is.
+
+        False, too, when there is a reason to wait no longer: `raise_reason` tells.
+        """
         if self._pid != os.getpid():
             return done()  # a forked child's copy: no news will ever come
-        return seat.wait(done, timeout)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if seat.wait(done, LOOK_EVERY if left is None else min(left, LOOK_EVERY)):
+                return True
+            if left == 0 or _alarm.rings() or (left is None and self._is_stuck()):
+                return False
+
+    def raise_reason(self) -> None:
+        """Raise why `wait` gave up before its time, if it did."""
+        _alarm.check()
+        if self.stuck is not None:
+            raise self.stuck
+
+    def raise_what_stopped(self, seat: Seat) -> None:
+        """In the group's block: raise the failure for which a worker was stopped."""
+        if seat.was_stopped and _alarm.hears(self.alarm):
+            for number in list(self._failing):  # those are about to end, too
+                self._seats[number].wait(self._seats[number].is_settled, None)
+            self._raise_failure()
+
+    def _raise_failure(self) -> None:
+        for settled in self.failures:
+            value_of(self._seats[settled.member])
+
+    def _is_stuck(self) -> bool:
+        self.stuck = self.stuck or deadlock(self.name)
+        return self.stuck is not None
+
+    def parked(self) -> Claims | None:
+        """What the living workers wait for, if that is all they do; else None."""
+        claims: Claims = []
+        for seat in list(self._seats.values()):
+            if seat.settled is None:
+                if seat.parked is None:
+                    return None
+                claims += seat.parked
+        return claims
 
     def wait_settled(self, seats: Sequence[Seat], timeout: float | None) -> bool:
         """Wait until all have ended; whether they have within `timeout` seconds."""
@@ -74,21 +123,28 @@ class GroupLoop(Loop[sup.Event, sup.Command]):
         for seat in seats:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             if not self.wait(seat, seat.is_settled, left):
+                self.raise_reason()
                 return False
         return True
 
     def leave(self, *, failed: bool) -> None:
         """The block is over: wait until nobody is left.
 
-        `failed`: tell them to go.  Whatever interrupts the wait does that, too (Ctrl-C, SIGTERM in
+        `failed`: tell them to go.  So does what `raise_reason` raises.  Whatever interrupts the wait does that, too (Ctrl-C, SIGTERM in
         a worker, what a signal handler raises), and a second time it kills.
         """
         try:
             self.post(sup.StopRequested() if failed else sup.Closed())
-            self.join()
+            while not self.join(None if failed else LOOK_EVERY):
+                _alarm.check()
+                if self._is_stuck():
+                    self.raise_reason()
         except BaseException:
             self._leave_now()
             raise
+
+    def raise_if_broken(self) -> None:
+        """Raise our own bug, if that is how it ended."""
         if self._broken is not None:
             raise closed(self.name, self._broken)
 
@@ -109,9 +165,12 @@ class GroupLoop(Loop[sup.Event, sup.Command]):
     # ------------------------------------------------------------------ what workers say
 
     def _hear(self, peer: Peer, frame: Frame) -> None:
-        seat = self._seats[frame.call] if frame.kind in (fr.RESULTS, fr.NOTICE) else None
-        if seat is None:
+        if frame.kind not in (fr.RESULTS, fr.NOTICE, fr.PARKED):
             return  # READY: it got its function together with its name
+        seat = self._seats[frame.call]
+        if frame.kind == fr.PARKED:
+            seat.parked = marshal.loads(frame.segments[0])  # noqa: S302 - from our own worker
+            return
         report = Report(frame, worker=seat.name, pid=peer.pid)
         if frame.kind == fr.NOTICE:
             seat.update(notice=report)
@@ -141,7 +200,7 @@ class GroupLoop(Loop[sup.Event, sup.Command]):
             case sup.Settle():
                 self._settle(command)
             case sup.Restarting(member, end, exitcode, _, delay):
-                self._seats[member].update(notice=None)  # that was of the process that is gone
+                self._seats[member].update(notice=None, parked=None)  # that was of the process that is gone
                 log.warning(
                     "worker %s: %s (exit code %s), starting it again in %.3g s",
                     self._seats[member].name, end.value, exitcode, delay,
@@ -178,6 +237,8 @@ class GroupLoop(Loop[sup.Event, sup.Command]):
             self._failing[settled.member] = settled
         seat.function.close()
         seat.update(settled=settled)
+        if settled.end in sup.FAILURES:
+            self.alarm.ring()
 
     def _note_failing(self, member: int) -> None:
         # Not when it ends: a sibling that was stopped for it may be gone before it.

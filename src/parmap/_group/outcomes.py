@@ -108,12 +108,15 @@ def own_error(
     """
     heard: list[BaseException | None] = [failure.error for failure in failures]
     if failures:
-        heard += [seat.stopped for seat in seats if _was_stopped(seat)]
-    return None if any(error is body for error in heard) else body
+        heard += [seat.stopped for seat in seats if seat.was_stopped]
+    return None if _is_among(body, heard) else body
 
 
-def _was_stopped(seat: Seat) -> bool:
-    return seat.settled is not None and seat.settled.end is End.STOPPED
+def _is_among(error: BaseException | None, heard: list[BaseException | None]) -> bool:
+    """Whether it is one of them, or a group of them, as an inner block raises it."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(_is_among(each, heard) for each in error.exceptions)
+    return any(error is each for each in heard)
 
 
 def _failure(seat: Seat) -> TaskFailure:

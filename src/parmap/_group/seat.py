@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from parmap._calls import surroundings
+from parmap._core.supervision import End
 from parmap.errors import SerializationError
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from parmap._calls.remote import Report
     from parmap._core.supervision import Settle
+    from parmap._loop import Claims
     from parmap._wire.pickling import Codec, Encoded
     from parmap.errors import TaskFailure, WorkerLostError
 
@@ -50,6 +52,7 @@ class Seat:
         self.pid: int | None = None
         self.settled: Settle | None = None
         self.notice: Report | None = None  # the latest that it said of being ready
+        self.parked: Claims | None = None  # what its only thread has been waiting for, for long
         self.frames: dict[int, tuple[BaseException, TracebackType | None]] = {}
         self.decoded: dict[int, tuple[Report, Any, BaseException | None]] = {}
         self.failure: TaskFailure | None = None
@@ -68,6 +71,11 @@ class Seat:
     def is_settled(self) -> bool:
         """Whether it has ended."""
         return self.settled is not None
+
+    @property
+    def was_stopped(self) -> bool:
+        """Whether the group has told it to go before it was done."""
+        return self.settled is not None and self.settled.end is End.STOPPED
 
     def wait(self, done: Callable[[], bool], timeout: float | None) -> bool:
         """Wait until `done`, at most `timeout` seconds; whether it is."""

@@ -39,6 +39,7 @@ INIT_FAILED = 18
 STALE = 19
 LOG = 20  # reserved
 NOTICE = 21
+PARKED = 22
 
 FLAG_LAST = 1
 """The chunk is over: no more results of it will come."""
@@ -57,7 +58,7 @@ KIND_NAMES = {
     SETUP: "SETUP", FUNCTION: "FUNCTION", CHUNK: "CHUNK", FORGET: "FORGET", STOP: "STOP",
     ADOPT: "ADOPT", MEMBER: "MEMBER",
     READY: "READY", RESULTS: "RESULTS", INIT_FAILED: "INIT_FAILED", STALE: "STALE", LOG: "LOG",
-    NOTICE: "NOTICE",
+    NOTICE: "NOTICE", PARKED: "PARKED",
 }  # fmt: skip
 
 MAGIC = 0x50_4D_46_31

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import marshal
 import os
 import sys
 from _thread import allocate_lock
@@ -64,6 +65,14 @@ class Member:
         builder.add_value(value, lambda place: "value", 0)
         self._send(fr.NOTICE, builder)
 
+    def tell_parked(self, claims: list[tuple[int, int, int]]) -> None:
+        """Tell the group what this worker waits for, if it can do nothing else meanwhile."""
+        if not _alone():
+            return
+        data = marshal.dumps(claims)
+        with self._lock:
+            self._link.send_all(pack_frame(Frame(fr.PARKED, call=self._call, segments=[data])))
+
     def _send(self, kind: int, builder: PayloadBuilder, *, obeying: bool = False) -> bool:
         """Send what was built; whether that is a failure, say of pickling."""
         payload = builder.build()
@@ -80,6 +89,15 @@ class Member:
             self._link.send_all(pack_frame(frame), frame.fds)
         payload.close()
         return payload.failures
+
+
+def _alone() -> bool:
+    """Whether this process has no other thread and no children that could act."""
+    threading = sys.modules.get("threading")
+    process = sys.modules.get("multiprocessing.process")
+    return (threading is None or threading.active_count() == 1) and not (
+        process is not None and process._children
+    )
 
 
 def report_ready(value: object = None) -> None:
