@@ -84,7 +84,7 @@ def hears(alarm: Alarm) -> bool:
 
 def rings() -> bool:
     """Whether `check` would raise."""
-    return any([alarm.rung for alarm in _this_thread.alarms])
+    return any(alarm.rung for alarm in _this_thread.alarms)
 
 
 def check() -> None:

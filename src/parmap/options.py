@@ -125,10 +125,17 @@ def check_names(names: object, count: int, target: object) -> list[str]:
     return given
 
 
+_BY_KEYWORD = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
 def check_clash(fn: Callable[..., object], ours: Iterable[str]) -> None:
-    """Refuse a function with a parameter that our own keyword argument would hide."""
+    """Refuse a function with a parameter that our own keyword argument would hide.
+
+    Not one that no keyword can fill: it is never meant.
+    """
     try:
-        hidden = set(inspect.signature(fn).parameters)
+        parameters = inspect.signature(fn).parameters.values()
+        hidden = {each.name for each in parameters if each.kind in _BY_KEYWORD}
     except (TypeError, ValueError):
         return  # a builtin that does not tell
     while isinstance(fn, functools.partial):  # the cure: what is bound is no longer asked for
@@ -139,6 +146,7 @@ def check_clash(fn: Callable[..., object], ours: Iterable[str]) -> None:
             raise TypeError(
                 f"the function has a parameter named {name!r}, which is one of ours too:"
                 f" bind it with functools.partial(fn, {name}=...)"
+                f" (or make it positional-only, if it is yours: `{name}, /`)"
             )
 
 

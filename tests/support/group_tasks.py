@@ -60,6 +60,23 @@ def hang_and_tidy_up(gate: Gate, diary: Diary) -> None:
         diary.write("tidied up")
 
 
+class HangsInItsFinaliser:
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+
+    def __del__(self) -> None:
+        self.gate.open()
+        time.sleep(600)
+
+
+def hang_in_a_finaliser(gate: Gate, diary: Diary) -> None:
+    try:
+        HangsInItsFinaliser(gate)
+        time.sleep(600)
+    finally:
+        diary.write("tidied up")
+
+
 def hang_deaf(gate: Gate) -> None:
     """Ignore SIGTERM."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

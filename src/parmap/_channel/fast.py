@@ -77,6 +77,9 @@ def make_get(ring: Ring, mutex: IntentMutex) -> Callable[[], bytes | Opened | No
         wake = 0
         record: bytes | None = None
         opened: Opened | None = None
+        head = shared[HEAD]
+        if head >= known and head >= (known := shared[TAIL]):
+            return None  # and those who have something to do there need not wait for this
         try:
             if not lock(False):
                 mutex.wait_for_thread()

@@ -61,10 +61,12 @@ class Heap:
         self._fresh: set[int] = set()  # that this process has made, and not yet written to
         self._buf = segment.buf  # for the tables only: it may be older than the file is long
 
-    def allocate(self, nbytes: int, queued: Callable[[], set[int]]) -> int | None:
+    def allocate(
+        self, nbytes: int, queued: Callable[[], set[int]], *, warm: bool = False
+    ) -> int | None:
         """Return a block that belongs to this process, or None if all numbers are in use.
 
-        `queued` gives the blocks that slots in the queue name.
+        `queued` gives the blocks that slots in the queue name.  `warm`: only one that was used.
         """
         size_class = _class_of(nbytes)
         tight = nbytes > _COUNTED_FROM and self._is_tight()
@@ -76,12 +78,14 @@ class Heap:
             self._sweep(queued())
             block = self._reuse(size_class, size_class)
         if block is None:
-            return self._append(size_class)
+            return None if warm else self._append(size_class)
         if tight:  # the message before was longer
             self._give_back(block, nbytes, _size_of(size_class))
         return block
 
     def _is_tight(self) -> bool:
+        if self._words[HEAP_END] <= _THRIFTY_FROM:
+            return False  # were all of it in use
         return os.fstat(self._segment.fileno()).st_blocks * 512 > _THRIFTY_FROM
 
     def own(self, block: int) -> None:

@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 
 # Up to here copying costs less than taking the lock a second time.
 _COPY_INSIDE = 1 << 12
+# A sender that is so far ahead waits a little for a warm block: to touch new memory costs more than
+# the copy, and what does not fit the processor's caches costs both sides more.
+_AHEAD, _AHEAD_COUNT = 1 << 21, 8
+_LOOKS, _PAUSE = 4, 50e-6
 _now = time.monotonic_ns  # tags must rise, in all processes: under the lock it does
 
 
@@ -68,7 +72,7 @@ class Parcels:
     """The part of a `Ring` that deals with large messages, and what all of it stands on."""
 
     __slots__ = (
-        "_buf", "_enter", "_heap", "_keeper", "_leave", "_senders", "capacity", "data", "segment",
+        "_buf", "_enter", "_heap", "_idle_at", "_keeper", "_leave", "_senders", "capacity", "data", "segment",
         "slots", "space", "words",
     )  # fmt: skip
 
@@ -89,6 +93,7 @@ class Parcels:
         self._buf = segment.buf
         self._heap = Heap(segment, layout)
         self._keeper = keeper
+        self._idle_at = -1
         self._enter, self._leave = mutex.enter, mutex.leave
         self.data, self.space = bells
         self._senders = senders
@@ -113,9 +118,14 @@ class Parcels:
         self.words[WAITING_RECEIVERS] = word - wake
         return wake
 
-    def put_parcel(self, parcel: Parcel, *, sleep: bool = False) -> bool:
-        """Put a large message in; False if there is no room for it."""
-        block = self.locked(self._reserve, parcel, sleep)
+    def put_parcel(self, parcel: Parcel, *, sleep: bool = False, patient: bool = False) -> bool:
+        """Put a large message in; False if there is no room for it.
+
+        `patient`: wait a little for a block that was used before, if there may be one soon.
+        """
+        block = self._reserve_warm(parcel) if patient and self._is_ahead() else None
+        if block is None:
+            block = self.locked(self._reserve, parcel, sleep)
         if block is None:
             return False
         try:
@@ -127,11 +137,30 @@ class Parcels:
             if not parcel.sent:
                 self._heap.release(block)
 
-    def _reserve(self, parcel: Parcel, sleep: bool) -> int | None:
+    def _is_ahead(self) -> bool:
+        """Whether receivers have more to do than keeps them busy."""
+        shared = self.words
+        if shared[BYTES] < _AHEAD or shared[TAIL] - shared[HEAD] < _AHEAD_COUNT:
+            return False
+        return shared[HEAD] != self._idle_at
+
+    def _reserve_warm(self, parcel: Parcel) -> int | None:
+        """Return a block that was used before, if receivers give one back soon."""
+        head = self.words[HEAD]
+        for _ in range(_LOOKS):
+            block = self.locked(self._reserve, parcel, False, True)
+            if block is not None:
+                return block
+            time.sleep(_PAUSE)
+        if self.words[HEAD] == head:
+            self._idle_at = head  # nobody receives: not once more before somebody does
+        return None
+
+    def _reserve(self, parcel: Parcel, sleep: bool, warm: bool = False) -> int | None:
         """Return a block for the parcel; a small one is sent at once."""
         block: int | None = None
         if self._has_room(parcel.nbytes):
-            block = self._heap.allocate(parcel.nbytes, self._queued_blocks)
+            block = self._heap.allocate(parcel.nbytes, self._queued_blocks, warm=warm)
         if block is None:
             self.words[WAITING_SENDERS] += sleep
         elif parcel.nbytes <= _COPY_INSIDE:

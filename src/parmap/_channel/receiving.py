@@ -11,7 +11,7 @@ from parmap._channel.layout import FLAGS, HEAD, LEVEL, TAIL, WAITING_RECEIVERS
 from parmap._channel.messages import PICKLE
 from parmap._channel.mutex import IntentMutex, within
 from parmap._channel.state import GRACE, RECEIVER, State, left_until
-from parmap._channel.waiting import PARKED_AFTER, give_way, tell_parked, yields
+from parmap._channel.waiting import PARKED_AFTER, tell_parked, yields
 from parmap.errors import ChannelError
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
@@ -37,11 +37,7 @@ class Receiving(State):
 
     def receive(self, end: Holder, timeout: float | None = None, *, wait: bool = True) -> Any:
         """Take the next item out, through `end`.  `wait`: else `ChannelEmpty` when it is empty."""
-        record = (
-            (self._fast_get or self._get)()
-            or self.ring.get()
-            or self._await_message(end, timeout, wait)
-        )
+        record = (self._fast_get or self._get)() or self._await_message(end, timeout, wait)
         if type(record) is bytes:
             return loads(record) if record[0] != PICKLE else self._messages.decode(record)  # noqa: S302 - from the same user, as a pickle is
         assert isinstance(record, Opened)
@@ -83,15 +79,17 @@ class Receiving(State):
         return items
 
     def _await_message(self, end: Holder, timeout: float | None, wait: bool) -> bytes | Opened:
+        ring, shared = self.ring, self.words
         if not wait:
+            if (record := ring.get()) is not None:
+                return record
             from parmap.errors import ChannelEmpty
 
             raise ChannelEmpty("nothing is waiting in the channel")
         deadline = None if timeout is None else monotonic() + timeout
-        ring, shared = self.ring, self.words
-        for _ in yields():
+        for give_way in yields():
             give_way()
-            if shared[HEAD] != shared[TAIL] and (record := ring.get()) is not None:
+            if shared[HEAD] != shared[TAIL] and (record := self._get()) is not None:
                 return record
         waiter, turn = self._waiters[RECEIVER], 0
         waiter.prepare()

@@ -10,7 +10,7 @@ from parmap._channel.layout import COUNT, NEWS, SLOT, WAITING_SENDERS
 from parmap._channel.messages import SMALL, Parcel
 from parmap._channel.mutex import IntentMutex, within
 from parmap._channel.state import GRACE, SENDER, State, left_until
-from parmap._channel.waiting import give_way, yields
+from parmap._channel.waiting import yields
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Sending(State):
             return self.ring.put_parcel(parcel, sleep=sleep)
 
         try:
-            if not put(sleep=False):
+            if not self.ring.put_parcel(parcel, patient=wait):
                 self._await_room(end, put, item, timeout, wait)
         finally:
             parcel.close()
@@ -180,7 +180,7 @@ class Sending(State):
 
             raise ChannelFull(f"the channel holds all it can: {len(self.ring)} items")
         deadline = None if timeout is None else monotonic() + timeout
-        for _ in yields():
+        for give_way in yields():
             give_way()
             if len(self.ring) < self.ring.capacity and put(sleep=False):
                 return

@@ -21,6 +21,8 @@ from parmap._memory.host import LINUX, portable_level
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from parmap._channel.bell import Bell
     from parmap._channel.presence import Presence
 
@@ -30,7 +32,7 @@ POLLED = 0.05  # where the hang-up is not polled for
 PARKED_AFTER = 2
 _YIELDS = 20  # about 10 us: on a busy channel the other side is often just about to act
 
-_yield = getattr(os, "sched_yield", None)
+_yields = [os.sched_yield] * _YIELDS if hasattr(os, "sched_yield") else []
 
 
 class Waiter:
@@ -95,15 +97,9 @@ def _poll(fd: int, alarms: list[int], seconds: float) -> None:
     poller.poll(seconds * 1000)
 
 
-def yields() -> range:
-    """How often to let others run before sleeping."""
-    return range(_YIELDS if _yield is not None else 0)
-
-
-def give_way() -> None:
-    """Let another process or thread run."""
-    if _yield is not None:
-        _yield()
+def yields() -> list[Callable[[], None]]:
+    """What to call, one after the other, before sleeping: each lets another process or thread run."""
+    return _yields
 
 
 def tell_parked(claims: list[tuple[int, int, int]]) -> None:

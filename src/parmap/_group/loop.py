@@ -130,8 +130,9 @@ class GroupLoop(Loop[sup.Event, sup.Command]):
     def leave(self, *, failed: bool) -> None:
         """The block is over: wait until nobody is left.
 
-        `failed`: tell them to go.  So does what `raise_reason` raises.  Whatever interrupts the wait does that, too (Ctrl-C, SIGTERM in
-        a worker, what a signal handler raises), and a second time it kills.
+        `failed`: tell them to go.  So does what `raise_reason` raises, and whatever else interrupts
+        the wait (Ctrl-C, SIGTERM in a worker, what a signal handler raises), and a second time it
+        kills.
         """
         try:
             self.post(sup.StopRequested() if failed else sup.Closed())
@@ -200,7 +201,8 @@ class GroupLoop(Loop[sup.Event, sup.Command]):
             case sup.Settle():
                 self._settle(command)
             case sup.Restarting(member, end, exitcode, _, delay):
-                self._seats[member].update(notice=None, parked=None)  # that was of the process that is gone
+                # That was of the process that is gone.
+                self._seats[member].update(notice=None, parked=None)
                 log.warning(
                     "worker %s: %s (exit code %s), starting it again in %.3g s",
                     self._seats[member].name, end.value, exitcode, delay,

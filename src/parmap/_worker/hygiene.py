@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
+from _thread import start_new_thread as _start_new_thread
 
 from parmap._memory.host import LINUX, lift, portable_level
 
@@ -43,6 +45,22 @@ def _terminated(signum: int, frame: FrameType | None) -> NoReturn:
     raise Terminated(EXIT_TERMINATED)
 
 
+def _not_lost_in_a_finaliser(unraisable: sys.UnraisableHookArgs) -> None:
+    """Python swallows what strikes inside a finaliser: if that was SIGTERM, let it come again.
+
+    From another thread and a little later, or it would strike in here, and be swallowed, too.
+    """
+    if unraisable.exc_type is Terminated:
+        _start_new_thread(_terminate_again, ())
+    else:
+        sys.__unraisablehook__(unraisable)
+
+
+def _terminate_again() -> None:
+    time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def _ignored(signum: int, frame: FrameType | None) -> None:
     """Ctrl-C reaches the whole foreground group; the parent decides what it means.
 
@@ -55,6 +73,7 @@ def take_over_signals() -> None:
     """Install the handlers, then let signals in that the parent has held back until now."""
     signal.signal(signal.SIGINT, _ignored)
     signal.signal(signal.SIGTERM, _terminated)
+    sys.unraisablehook = _not_lost_in_a_finaliser
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
 
@@ -73,9 +92,7 @@ def die_with_parent(lifeline: int) -> None:
         fcntl.fcntl(own, fcntl.F_SETFL, fcntl.fcntl(own, fcntl.F_GETFL) | os.O_ASYNC)
         _die_if_dead_already(own)
     else:
-        from _thread import start_new_thread
-
-        start_new_thread(_wait_for_hangup, (lifeline,))
+        _start_new_thread(_wait_for_hangup, (lifeline,))
 
 
 def _reopened(lifeline: int) -> int | None:
