@@ -271,17 +271,21 @@ def test_a_group_that_ends_by_itself_raises_nothing():
     with WorkerGroup() as group:
         worker = group.start(consume, channel)
         channel.send(1)
-        wait_until(lambda: worker._seat.parked, "the worker to wait")
+        wait_until_parked(worker)
         channel.close()
 
     assert worker.result() == [1]
+
+
+def wait_until_parked(worker):
+    wait_until(lambda: worker._seat.parked, f"{worker.name} to wait for long")
 
 
 def parked_group(group, *channels):
     """Workers that wait, and have said so."""
     workers = [group.start(consume, channel) for channel in channels]
     for worker in workers:
-        wait_until(lambda worker=worker: worker._seat.parked, "the worker to wait")
+        wait_until_parked(worker)
     return workers
 
 
@@ -365,11 +369,11 @@ def test_after_a_restart_only_what_the_new_process_waits_for_counts(gate):
     channel = Channel[Any]()
     with WorkerGroup() as group:
         worker = group.start(fail_once_then_consume, channel, gate, restart=Restart())
-        wait_until(lambda: worker._seat.parked, "the worker to wait")
+        wait_until_parked(worker)
         first = worker.pid
         channel.send(1)
         wait_until(lambda: worker.pid != first, "the next process")
-        wait_until(lambda: worker._seat.parked, "the worker to wait")
+        wait_until_parked(worker)
         channel.close()
 
     assert worker.result() == []

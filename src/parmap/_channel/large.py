@@ -72,8 +72,8 @@ class Parcels:
     """The part of a `Ring` that deals with large messages, and what all of it stands on."""
 
     __slots__ = (
-        "_buf", "_enter", "_heap", "_idle_at", "_keeper", "_leave", "_senders", "capacity", "data", "segment",
-        "slots", "space", "words",
+        "_buf", "_enter", "_heap", "_idle_at", "_keeper", "_leave", "_senders", "capacity", "data",
+        "segment", "slots", "space", "words",
     )  # fmt: skip
 
     def __init__(

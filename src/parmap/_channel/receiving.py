@@ -81,11 +81,7 @@ class Receiving(State):
     def _await_message(self, end: Holder, timeout: float | None, wait: bool) -> bytes | Opened:
         ring, shared = self.ring, self.words
         if not wait:
-            if (record := ring.get()) is not None:
-                return record
-            from parmap.errors import ChannelEmpty
-
-            raise ChannelEmpty("nothing is waiting in the channel")
+            return self._take_now()
         deadline = None if timeout is None else monotonic() + timeout
         for give_way in yields():
             give_way()
@@ -115,3 +111,11 @@ class Receiving(State):
             finally:
                 if registered:
                     self._unregister(WAITING_RECEIVERS)
+
+    def _take_now(self) -> bytes | Opened:
+        record = self.ring.get()
+        if record is None:
+            from parmap.errors import ChannelEmpty
+
+            raise ChannelEmpty("nothing is waiting in the channel")
+        return record

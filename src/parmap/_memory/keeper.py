@@ -45,6 +45,14 @@ _MOST = 4096  # more entries than any socket buffer holds
 _LAP = 1 << 63  # tags from here on are this module's own
 
 
+class _Socket(_socket.socket):
+    """One that may be dropped: its owner has no last word, since in a reference cycle Python may
+    finalise the socket first, which would warn that nobody closed it."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 class Keeper:
     """A queue of (tag, descriptors), shared by all who have it. Costs two descriptors.
 
@@ -54,7 +62,7 @@ class Keeper:
 
     __slots__ = ("_in", "_out")
 
-    def __init__(self, into: _socket.socket, out: _socket.socket) -> None:
+    def __init__(self, into: _Socket, out: _Socket) -> None:
         into.setblocking(False)
         out.setblocking(False)
         self._in = into
@@ -127,10 +135,6 @@ class Keeper:
     def __reduce__(self) -> tuple[Callable[[Ticket, Ticket], Keeper], tuple[Ticket, Ticket]]:
         ends = (self._in.fileno(), self._out.fileno())
         return _arrive, (export_fd(ends[0], "keeper"), export_fd(ends[1], "keeper"))
-
-    def __del__(self) -> None:
-        if hasattr(self, "_out"):
-            self.close()
 
     def __repr__(self) -> str:
         return f"<Keeper {self._in.fileno()}>"
@@ -210,8 +214,8 @@ class Keeper:
             _close_all(fds)
 
 
-def _adopt(fd: int) -> _socket.socket:
-    return _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM, 0, lift(fd))
+def _adopt(fd: int) -> _Socket:
+    return _Socket(_socket.AF_UNIX, _socket.SOCK_DGRAM, 0, lift(fd))
 
 
 def _arrive(into: Ticket, out: Ticket) -> Keeper:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import signal
@@ -136,3 +137,18 @@ def test_misuse(keeper, pipe, monkeypatch):
     monkeypatch.setenv("PARMAP_PORTABLE", "2")
     with pytest.raises(SerializationError, match="cannot pass"):
         Keeper.create()
+
+
+def test_one_that_is_dropped_in_a_cycle_closes_without_a_word(platform, recwarn):
+    """Python chooses whom of a cycle it finalises first; from 3.13 on sockets are in it."""
+    keeper = Keeper.create()
+    fds = [keeper._in.fileno(), keeper._out.fileno()]
+    cycle = [keeper, keeper._in, keeper._out]
+    cycle.append(cycle)
+    del keeper, cycle
+    gc.collect()
+
+    assert [str(warning.message) for warning in recwarn] == []
+    for fd in fds:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)
