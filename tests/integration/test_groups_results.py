@@ -227,6 +227,16 @@ def test_a_parameter_of_the_function_with_a_name_of_ours_is_refused(ours):
         group.start(namespace["target"], 1)
 
 
+@pytest.mark.parametrize("parameters", ["name, /", "*name", "**name"])
+def test_a_parameter_that_no_keyword_can_fill_is_no_clash(parameters):
+    namespace: dict[str, Any] = {}
+    exec(f"def target({parameters}): return 7", namespace)
+    arguments = [] if parameters == "**name" else [1]
+
+    with WorkerGroup() as group:
+        assert group.start(namespace["target"], *arguments, name="ours").result() == 7
+
+
 @pytest.mark.parametrize("ours", ["name", "restart"])
 def test_the_cure_for_such_a_parameter_cures(ours):
     namespace: dict[str, Any] = {}
