@@ -13,9 +13,8 @@ from parmap import Channel, ChannelError, Duplex, Receiver, Sender, WorkerGroup,
 
 
 def report(lines: Sender[str]) -> None:
-    with lines:
-        for step in ("begun", "half-way", "done"):
-            lines.send(step)
+    for step in ("begun", "half-way", "done"):
+        lines.send(step)
 
 
 def answer(questions: Duplex[int]) -> None:
@@ -28,7 +27,11 @@ def produce(numbers: range, jobs: Sender[int]) -> None:
 
 
 def consume(jobs: Receiver[int], results: Sender[int]) -> int:
-    return len([results.send(job + 1000) for job in jobs])
+    mine = []
+    for job in jobs:
+        results.send(job + 1000)
+        mine.append(job)
+    return len(mine)
 
 
 def pass_the_word(rank: int, ring: list[Channel[str]]) -> str:

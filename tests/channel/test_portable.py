@@ -39,13 +39,18 @@ def run_portable(names: list[str], folder: Path, *options: str) -> None:
 
 @pytest.mark.slow
 def test_the_portable_implementation_keeps_the_table_and_the_matrix(tmp_path):
-    chosen = "counts or matrix or machine"
+    """Of the handles those that are made of the others; `make stress` runs them all."""
+    arrives = "where_it_arrives and (Channel or Duplex)"
+    chosen = f"counts or machine or cannot_go or start_method or ({arrives})"
     run_portable(["ends", "matrix", "machine"], tmp_path, "-k", chosen)
 
 
 @pytest.mark.slow
 def test_the_portable_implementation_survives_kills(tmp_path):
-    run_portable(["kills"], tmp_path, "-k", "killed or random_kills and small")
+    asleep = "killed_while_blocked and third and asleep"
+    pending = "pending and first or soon_after or stopped_anywhere"
+    chosen = f"{asleep} or {pending} or random_kills and small-2"
+    run_portable(["kills"], tmp_path, "-k", chosen)
 
 
 @pytest.mark.stress
