@@ -291,7 +291,7 @@ class IntentMutex:
             self.slot = slot
 
     def __del__(self) -> None:
-        slot = getattr(self, "_slot", None)
+        slot = getattr(self, "slot", None)
         if slot is not None:
             self.intents[slot + 1] = 0
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from parmap._channel.layout import REPAIR
+from parmap._channel.layout import INTENTS, REPAIR
 from parmap._channel.mutex import FileMutex, IntentMutex, prepare, within
 from parmap._memory.segment import Segment
 from parmap._memory.words import words
@@ -128,3 +128,16 @@ def test_a_finaliser_cannot_come_back_in_and_does_not_break_the_lock():
     mutex.leave()
     other.enter()
     other.leave()
+
+
+def test_one_that_is_dropped_leaves_its_place_to_the_next():
+    """A process may get the same channel again and again, and drop it each time."""
+    segment = Segment.create(SIZE)
+    prepare(segment)
+    for _ in range(5):
+        mutex = IntentMutex(segment)
+        mutex.enter()
+        mutex.leave()
+        del mutex
+
+    assert words(segment, INTENTS * 8)[0] == 1
