@@ -55,8 +55,7 @@ class Core(Sending, Receiving):
         prepare(segment)
         parts = (Bell.create(), Bell.create()), (Presence.create(), Presence.create())
         core = cls(segment, *parts, Keeper.create())
-        maker = sys._getframe(2)  # who called `Channel()` or `Channel.pair()`
-        core.made_at = f"{maker.f_code.co_filename}:{maker.f_lineno}"
+        core.made_at = _line_of_caller()
         return _register(core)
 
     # ------------------------------------------------------------------ ends
@@ -133,6 +132,14 @@ class Core(Sending, Receiving):
         if self._poll is not None:
             self._poll.close()
             self._poll = None
+
+
+def _line_of_caller() -> str:
+    """Who called `Channel()`, `Channel[int]()` (which typing does for him) or `Channel.pair()`."""
+    frame = sys._getframe(2)
+    while frame.f_globals.get("__name__") in {"parmap.channel", "typing"} and frame.f_back:
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
 def _notice_end(weak: ref[Core]) -> None:
