@@ -14,17 +14,19 @@ SPHINX := $(BIN)/python -m sphinx -W -n --keep-going -q
 # Where it is set, every worker would compile parmap anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-# `make test PYTEST_ARGS="-k order -x"`; `make demo FOLDER=path`
+# `make test PYTEST_ARGS="-k order -x"`; `make demo FOLDER=path`; `make bench BENCH_ARGS="--rounds 9 tiny"`
 PYTEST_ARGS ?=
 # Most tests wait more than they compute (for deaths, for exits), so there are twice as many processes
 # as CPUs; `make test JOBS=0` runs all in one, for a debugger.
 JOBS ?= 4
 FOLDER ?=
+BENCH_ARGS ?=
+RESULTS := benchmarks/results
 
-.PHONY: help demo test quick check lint types docs bench stress clean
+.PHONY: help demo test quick check lint types docs bench bench-plots bench-compare stress clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed  ## index the standard library's source in parallel, beside a plain loop
 	@$(BIN)/python examples/index_source.py $(FOLDER)
@@ -50,8 +52,14 @@ docs: $(VENV)/.installed-dev  ## build the documentation, warnings are errors, a
 	$(SPHINX) -b html docs docs/_build/html
 	$(SPHINX) -b doctest docs docs/_build/doctest
 
-bench: $(VENV)/.installed-dev  ## parmap beside the standard library, in one run
-	$(BIN)/python benchmarks/run.py
+bench: $(VENV)/.installed-bench  ## parmap beside its peers, in one run (long; BENCH_ARGS="--quick tiny")
+	$(BIN)/python benchmarks/run.py $(or $(BENCH_ARGS),--all)
+
+bench-plots: $(VENV)/.installed-bench  ## draw the results of the last `make bench` for the docs
+	$(BIN)/python benchmarks/plots.py $(RESULTS)/latest.local.json
+
+bench-compare: $(VENV)/.installed-bench  ## the last `make bench` beside the one before (or A=file B=file)
+	$(BIN)/python benchmarks/compare.py $(or $(A),$(RESULTS)/previous.local.json) $(or $(B),$(RESULTS)/latest.local.json)
 
 stress: $(VENV)/.installed-dev  ## random kills, large runs, 10,000 examples per property (long)
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -m "stress or not stress" \
@@ -74,4 +82,8 @@ $(VENV)/.installed: $(VENV)/.pip pyproject.toml
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable . --group dev
+	@touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable . --group bench
 	@touch $@

@@ -1,161 +1,137 @@
-"""parmap beside the standard library, interleaved in one run; `benchmarks/README.md` explains.
-
-    python benchmarks/run.py [--json] [--rounds N] [SCENARIO ...]
-
-A scenario gives its contestants by name, each a function that does the whole work once. Rounds go
-through all contestants in turn, so that a noisy moment of the machine hits all of them.
-"""
+"""parmap beside its peers, interleaved in one run; `benchmarks/README.md` explains."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
-import statistics
+import pkgutil
+import subprocess
+import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
 
-import psutil
+HERE = Path(__file__).resolve().parent
+if __package__ in {None, ""}:  # run as a file: `benchmarks` is a package of the folder above
+    sys.path[0] = str(HERE.parent)
 
-import parmap
+from benchmarks import scenarios  # noqa: E402
+from benchmarks.harness import goals  # noqa: E402
+from benchmarks.harness.conduct import Settings, heat  # noqa: E402
+from benchmarks.harness.host import load  # noqa: E402
+from benchmarks.harness.report import Report, table, verdicts_table  # noqa: E402
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-WORKERS = 2
-Contestants = dict[str, "Callable[[], object]"]
-
-
-class Timing(NamedTuple):
-    wall: float  # seconds, median of the rounds
-    cpu: float  # seconds of all processes
+LATEST = HERE / "results" / "latest.local.json"
+OURS = {"run", "compare", "plots"}
+MODULE_BOUND = 1800.0  # seconds for a whole benchmark module
 
 
-def square(x: int) -> int:
-    return x * x
+def scenario_names() -> list[str]:
+    return sorted(info.name for info in pkgutil.iter_modules(scenarios.__path__))
 
 
-def spin(seconds: float) -> None:
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        pass
+def chosen(wanted: list[str], *, quick: bool) -> list[tuple[str, str]]:
+    """Scenario and variant of all that is asked for: `tiny` is all of its variants, `tiny/list` is
+    one."""
+    heats = []
+    for name in wanted or scenario_names():
+        scenario, _, variant = name.partition("/")
+        if scenario not in scenario_names():
+            raise ValueError(f"no scenario {scenario!r}; there are: {', '.join(scenario_names())}")
+        found = load(scenario)
+        known = found.variants
+        if variant and variant not in known:
+            raise ValueError(f"no variant {variant!r} of {scenario}; there are: {', '.join(known)}")
+        if variant:
+            known = (variant,)
+        elif quick and found.quick_variants is not None:
+            known = found.quick_variants
+        heats += [(scenario, each) for each in known]
+    return heats
 
 
-def tiny(stack: ExitStack) -> Contestants:
-    """200,000 × `x * x`."""
-    items = range(200_000)
-    pool = stack.enter_context(multiprocessing.Pool(WORKERS))
-    executor = stack.enter_context(ProcessPoolExecutor(WORKERS))
-    return {
-        "parmap": lambda: parmap.parallel_map(square, items, max_workers=WORKERS),
-        "Pool.map": lambda: pool.map(square, items),
-        "Executor.map(chunksize=4096)": lambda: list(executor.map(square, items, chunksize=4096)),
-        "loop": lambda: [square(x) for x in items],
+def run_scenarios(report: Report, heats: list[tuple[str, str]], settings: Settings) -> None:
+    for name, variant in heats:
+        began = time.monotonic()
+        title = f"{name}/{variant}" if variant else name
+        report.add_heat(title, heat(name, variant, settings), settings.rounds)
+        print(f"\n{table(title, report.results[title], report.notes[title])}")
+        print(f"  ({time.monotonic() - began:.0f} s)", flush=True)
+
+
+def modules() -> list[str]:
+    """The other benchmarks of this folder, each a program that knows `--json` and `--rounds`."""
+    return sorted(path.stem for path in HERE.glob("*.py") if path.stem not in OURS)
+
+
+def run_module(report: Report, name: str, rounds: int) -> None:
+    command = [sys.executable, str(HERE / f"{name}.py"), "--json", "--rounds", str(rounds)]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=MODULE_BOUND
+        )
+        found = json.loads(done.stdout)
+        report.add_module(name, found)
+    except (subprocess.SubprocessError, ValueError, AttributeError) as why:
+        said = str(getattr(why, "stderr", None) or why).strip().splitlines()
+        report.notes[name] = {name: f"failed: {said[-1] if said else type(why).__name__}"}
+        print(f"\n{name}  {report.notes[name][name]}", flush=True)
+        return
+    for scenario, figures in found.items():
+        print(f"\n{table(f'{name}/{scenario}', figures, {})}", flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO[/VARIANT]", help="default: all")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, 2 rounds: does it work?")
+    parser.add_argument("--rounds", type=int, default=None, help="default 7")
+    parser.add_argument(
+        "--budget", type=float, default=30.0, help="seconds per contestant; default 30"
+    )
+    parser.add_argument(
+        "--json", type=Path, default=LATEST, metavar="FILE", help="where results go"
+    )
+    parser.add_argument("--all", action="store_true", help="the other benchmark modules, too")
+    parser.add_argument("--list", action="store_true", help="print the names of the scenarios")
+    options = parser.parse_args(arguments)
+    if options.list:
+        for name in scenario_names():
+            about = sys.modules[load(name).run.__module__].__doc__ or ""
+            print(f"{name:10} {' '.join(about.split())}")
+        return 0
+    rounds = options.rounds or (2 if options.quick else 7)
+    settings = Settings(rounds, options.quick, options.budget)
+    try:
+        heats = chosen(options.scenarios, quick=options.quick)
+    except ValueError as unknown:
+        parser.error(str(unknown))
+    report = Report()
+    report.content["settings"] = {
+        "rounds": rounds,
+        "quick": options.quick,
+        "budget": options.budget,
     }
+    run_scenarios(report, heats, settings)
+    if options.all:
+        for name in modules():
+            run_module(report, name, rounds)
+    verdicts = list(goals.judge(report.results))
+    if not options.all:
+        verdicts = [verdict for verdict in verdicts if verdict.value is not None]
+    print(f"\n{verdicts_table(verdicts)}")
+    if options.quick:
+        print("(--quick: the sizes are far too small to judge by)")
+    keep_previous(options.json)
+    report.write(options.json)
+    print(f"\nwritten to {options.json}")
+    return 0
 
 
-def medium(stack: ExitStack) -> Contestants:
-    """400 items of 10 ms; the ideal is 2 s with two workers."""
-    items = [0.01] * 400
-    pool = stack.enter_context(multiprocessing.Pool(WORKERS))
-    return {
-        "parmap": lambda: parmap.parallel_map(spin, items, max_workers=WORKERS),
-        "Pool.map": lambda: pool.map(spin, items),
-    }
+def keep_previous(path: Path) -> None:
+    """`make bench-compare` compares the last two runs."""
+    if path == LATEST and path.exists():
+        path.replace(path.with_name("previous.local.json"))
 
 
-def few(stack: ExitStack) -> Contestants:
-    """A warm map of 8 no-ops."""
-    pool = stack.enter_context(multiprocessing.Pool(WORKERS))
-    return {
-        "parmap": lambda: parmap.parallel_map(square, range(8), max_workers=WORKERS),
-        "Pool.map": lambda: pool.map(square, range(8)),
-    }
-
-
-def cold(_stack: ExitStack) -> Contestants:
-    """The first result of a fresh pool, its end included."""
-
-    def fresh_parmap() -> None:
-        with parmap.Pool(1) as pool:
-            parmap.parallel_map(square, [1], pool=pool)
-
-    def fresh_executor() -> None:
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
-            list(executor.map(square, [1]))
-
-    return {"parmap": fresh_parmap, "Executor, spawned": fresh_executor}
-
-
-def skewed(stack: ExitStack) -> Contestants:
-    """Costs that jump from 1 µs to 5 ms half-way; the ideal is 1 s with two workers."""
-    items = [0.000_001] * 20_000 + [0.005] * 400
-    pool = stack.enter_context(multiprocessing.Pool(WORKERS))
-    return {
-        "parmap": lambda: parmap.parallel_map(spin, items, max_workers=WORKERS),
-        "Pool.map": lambda: pool.map(spin, items),
-    }
-
-
-SCENARIOS = {scenario.__name__: scenario for scenario in (tiny, medium, few, cold, skewed)}
-
-
-def cpu_seconds() -> float:
-    """CPU time of this process and its children, living and ended."""
-    me = psutil.Process()
-    total = 0.0
-    for process in [me, *me.children(recursive=True)]:
-        times = process.cpu_times()
-        total += times.user + times.system
-        total += times.children_user + times.children_system
-    return total
-
-
-def measure(contestants: Contestants, rounds: int) -> Iterator[tuple[str, Timing]]:
-    for run in contestants.values():  # warm
-        run()
-    wall: dict[str, list[float]] = {name: [] for name in contestants}
-    cpu = dict.fromkeys(contestants, 0.0)
-    for _ in range(rounds):
-        for name, run in contestants.items():
-            cpu_before, wall_before = cpu_seconds(), time.perf_counter()
-            run()
-            wall[name].append(time.perf_counter() - wall_before)
-            cpu[name] += cpu_seconds() - cpu_before
-    for name in contestants:
-        yield name, Timing(statistics.median(wall[name]), cpu[name] / rounds)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=", ".join(SCENARIOS))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    if unknown := set(options.scenarios) - set(SCENARIOS):
-        parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
-
-    report: dict[str, dict[str, dict[str, float]]] = {}
-    for name in options.scenarios or SCENARIOS:
-        with ExitStack() as stack:
-            timings = dict(measure(SCENARIOS[name](stack), options.rounds))
-        report[name] = {who: timing._asdict() for who, timing in timings.items()}
-        if not options.json:
-            print_table(name, timings)
-    if options.json:
-        print(json.dumps(report, indent=2))
-
-
-def print_table(name: str, timings: dict[str, Timing]) -> None:
-    ours = timings["parmap"].wall
-    print(f"\n{name}: {SCENARIOS[name].__doc__}")
-    for who, (wall, cpu) in timings.items():
-        beside = "" if who == "parmap" else f"   parmap takes {ours / wall:.2f} of it"
-        print(f"  {who:30} {wall * 1e3:10.2f} ms wall {cpu * 1e3:10.2f} ms CPU{beside}")
-
-
-# The standard library's workers import this file: they are why there is a guard.
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

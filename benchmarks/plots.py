@@ -1,0 +1,121 @@
+"""Draw a result file: one picture for each scenario, and how time grows with items and workers.
+
+python benchmarks/plots.py result.json [--to FOLDER]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+if __package__ in {None, ""}:  # run as a file: `benchmarks` is a package of the folder above
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from benchmarks.harness.report import Report
+
+HERE = Path(__file__).resolve().parent
+PICTURES = HERE / "results" / "plots"
+# What a scenario is about; the first that it has is drawn.
+KEYS = (
+    "over_ideal", "gb_per_s", "first_us", "replaced_ms", "p50_us", "wall_ms", "cpu_ms", "rate",
+    "p50", "wakeups",
+)  # fmt: skip
+OURS, THEIRS = "#1b6ca8", "#b0b7bd"
+
+
+def key_of(results: dict[str, dict[str, float]]) -> str | None:
+    names = {name for figures in results.values() for name in figures}
+    return next((key for key in KEYS if key in names), None)
+
+
+def bars(
+    plt: Any, scenario: str, results: dict[str, dict[str, float]], folder: Path
+) -> Path | None:
+    """One bar for each contestant, ours coloured."""
+    key = key_of(results)
+    shown = (
+        {label: figures[key] for label, figures in results.items() if key in figures} if key else {}
+    )
+    if not shown:
+        return None
+    figure, axes = plt.subplots(figsize=(7, 0.6 + 0.32 * len(shown)), layout="constrained")
+    first = next(iter(shown))
+    labels = list(shown)
+    axes.barh(
+        labels, list(shown.values()), color=[OURS if name == first else THEIRS for name in labels]
+    )
+    axes.invert_yaxis()
+    if max(shown.values()) > 20 * min(shown.values()) > 0:
+        axes.set_xscale("log")
+    axes.set_xlabel(str(key))
+    axes.set_title(scenario, loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    return _saved(plt, figure, folder / f"{scenario.replace('/', '-').replace(' ', '-')}.svg")
+
+
+def lines(
+    plt: Any, report: Report, prefix: str, suffix: str, key: str, folder: Path
+) -> Path | None:
+    """A figure over the number in the variant's name, one line for each contestant."""
+    series: dict[str, list[tuple[int, float]]] = {}
+    for scenario, results in report.results.items():
+        if not (scenario.startswith(f"{prefix}/") and scenario.endswith(f" {suffix}")):
+            continue
+        place = int(scenario.removeprefix(f"{prefix}/").partition(" ")[0])
+        for label, figures in results.items():
+            if key in figures:
+                series.setdefault(label, []).append((place, figures[key]))
+    if not series:
+        return None
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    for number, (label, points) in enumerate(series.items()):
+        across, up = zip(*sorted(points), strict=True)
+        axes.plot(across, up, marker="o", label=label, linewidth=1 if number else 2.5)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel(suffix)
+    axes.set_ylabel(key)
+    axes.set_title(f"{prefix}: {suffix}", loc="left")
+    axes.legend(fontsize="small", frameon=False)
+    return _saved(plt, figure, folder / f"{prefix}-by-{suffix}.svg")
+
+
+def _saved(plt: Any, figure: Any, path: Path) -> Path:
+    figure.savefig(path)
+    plt.close(figure)
+    return path
+
+
+def draw(report: Report, folder: Path) -> list[Path]:
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    import matplotlib.pyplot as plt
+
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = [bars(plt, name, results, folder) for name, results in report.results.items()]
+    drawn += [
+        lines(plt, report, "growth", "items", "cpu_ns_per_item", folder),
+        lines(plt, report, "growth", "workers", "wall_ms", folder),
+        lines(plt, report, "cold", "workers", "wall_ms", folder),
+    ]
+    return [path for path in drawn if path is not None]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--to", type=Path, default=PICTURES, metavar="FOLDER")
+    options = parser.parse_args(arguments)
+    try:
+        report = Report.read(options.results)
+    except (OSError, ValueError) as unreadable:
+        parser.error(str(unreadable))
+    print(f"{len(draw(report, options.to))} pictures in {options.to}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
