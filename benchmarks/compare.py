@@ -32,6 +32,7 @@ TIMES = frozenset({
     "wall_ns_per_item", "gb_per_s", "replaced_ms", "rate", "cpu", "p50", "p99",
 })  # fmt: skip
 LEAST = 0.05  # less than that is never worth a word
+LEAST_MB = 2.0  # ... nor so little memory, however many times as much it is
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class Change:
     @property
     def word(self) -> str:
         bar = 1 + max(LEAST, self.noise)
+        if self.figure.endswith("_mb") and abs(self.after - self.before) < LEAST_MB:
+            return ""
         if 1 / bar <= self.factor <= bar:
             return ""
         return "better" if (self.factor > 1) == (self.figure in MORE_IS_BETTER) else "WORSE"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import pkgutil
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from benchmarks import scenarios  # noqa: E402
 from benchmarks.harness import goals  # noqa: E402
 from benchmarks.harness.conduct import Settings, heat  # noqa: E402
 from benchmarks.harness.host import load  # noqa: E402
+from benchmarks.harness.peers import PEERS  # noqa: E402
 from benchmarks.harness.report import Report, table, verdicts_table  # noqa: E402
 
 LATEST = HERE / "results" / "latest.local.json"
@@ -49,13 +51,16 @@ def chosen(wanted: list[str], *, quick: bool) -> list[tuple[str, str]]:
     return heats
 
 
-def run_scenarios(report: Report, heats: list[tuple[str, str]], settings: Settings) -> None:
+def run_scenarios(
+    report: Report, heats: list[tuple[str, str]], settings: Settings, path: Path
+) -> None:
     for name, variant in heats:
         began = time.monotonic()
         title = f"{name}/{variant}" if variant else name
         report.add_heat(title, heat(name, variant, settings), settings.rounds)
         print(f"\n{table(title, report.results[title], report.notes[title])}")
         print(f"  ({time.monotonic() - began:.0f} s)", flush=True)
+        report.write(path)  # an interrupted run keeps what it has
 
 
 def modules() -> list[str]:
@@ -91,6 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--json", type=Path, default=LATEST, metavar="FILE", help="where results go"
     )
+    parser.add_argument("--peers", help="only these, with commas between: parmap,Pool.map,fork")
     parser.add_argument("--all", action="store_true", help="the other benchmark modules, too")
     parser.add_argument("--list", action="store_true", help="print the names of the scenarios")
     options = parser.parse_args(arguments)
@@ -99,8 +105,13 @@ def main(arguments: list[str] | None = None) -> int:
             about = sys.modules[load(name).run.__module__].__doc__ or ""
             print(f"{name:10} {' '.join(about.split())}")
         return 0
+    # Ended politely it leaves no contestant behind: each lives in a session of its own.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     rounds = options.rounds or (2 if options.quick else 7)
-    settings = Settings(rounds, options.quick, options.budget)
+    peers = tuple(options.peers.split(",")) if options.peers else ()
+    if unknown_peers := set(peers) - set(PEERS):
+        parser.error(f"no peer {', '.join(sorted(unknown_peers))}; there are: {', '.join(PEERS)}")
+    settings = Settings(rounds, options.quick, options.budget, peers)
     try:
         heats = chosen(options.scenarios, quick=options.quick)
     except ValueError as unknown:
@@ -111,7 +122,8 @@ def main(arguments: list[str] | None = None) -> int:
         "quick": options.quick,
         "budget": options.budget,
     }
-    run_scenarios(report, heats, settings)
+    keep_previous(options.json)
+    run_scenarios(report, heats, settings, options.json)
     if options.all:
         for name in modules():
             run_module(report, name, rounds)
@@ -121,7 +133,6 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"\n{verdicts_table(verdicts)}")
     if options.quick:
         print("(--quick: the sizes are far too small to judge by)")
-    keep_previous(options.json)
     report.write(options.json)
     print(f"\nwritten to {options.json}")
     return 0

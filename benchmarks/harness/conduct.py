@@ -40,6 +40,7 @@ class Settings:
     rounds: int = 7
     quick: bool = False
     budget: float = 30.0  # seconds of rounds for one contestant of one variant; then it sits out
+    peers: tuple[str, ...] = ()  # only these
 
 
 class Host:
@@ -107,6 +108,12 @@ class Host:
                 self._process.wait(CLOSING)
             except (NoAnswerError, subprocess.TimeoutExpired):
                 pass
+        self.kill()
+
+    def kill(self) -> None:
+        """With whatever it has started."""
+        if self._ours.closed:
+            return  # its number may be another's by now
         tree.end(self.pid)
         self._process.wait()
         self._ours.close()
@@ -173,6 +180,8 @@ class Heat:
         process, since one that has done this before holds what it took then."""
         if entry.out or entry.host is None or self.scenario.fresh:
             return
+        if entry.spent > self.settings.budget * len(entry.rounds):
+            return  # a single round has taken all of its time: no second for this
         entry.host.end()
         host = entry.host = self.start(entry)
         if self._ask(entry, "open", CLOSING * 3) is None:
@@ -201,6 +210,7 @@ class Heat:
                 kind, value = host.ask(order, bound, look)
         except NoAnswerError as why:
             kind, value = "failed", str(why)
+            host.kill()
         if kind == "ok":
             return value
         entry.out = True
@@ -213,7 +223,11 @@ def heat(name: str, variant: str, settings: Settings) -> list[Entry]:
     """All contestants of a variant, through all rounds."""
     scenario = load(name)
     this = Heat(name, scenario, variant, settings)
-    entries = [Entry(contestant) for contestant in scenario.contestants(variant)]
+    entries = [
+        Entry(contestant)
+        for contestant in scenario.contestants(variant)
+        if not settings.peers or contestant.peer in settings.peers
+    ]
     try:
         if not scenario.fresh:
             for entry in entries:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 def load(name: str) -> Scenario:
-    scenario = importlib.import_module(f"benchmarks.scenarios.{name}").SCENARIO
+    """`SCENARIO` of a module of `benchmarks/scenarios`, or of the module of a full name."""
+    module = name if "." in name else f"benchmarks.scenarios.{name}"
+    scenario = importlib.import_module(module).SCENARIO
     assert isinstance(scenario, Scenario)
     return scenario
 
@@ -55,14 +57,11 @@ class Contest:
         return peers.PEERS[self.contestant.peer](self.workers, dict(self.contestant.options))
 
     def tune(self) -> dict[str, Any]:
-        """Try each chunk size once, and keep the best; once more than a single run is not worth
-        the time."""
+        """Try each chunk size once, and keep the best."""
         candidates = self.contestant.chunks
         if len(candidates) > 1:
             times = {chunk: _cost(self._once(chunk)) for chunk in candidates}
             self.chunk = min(times, key=times.__getitem__)
-        elif not self.scenario.fresh:
-            self._once(self.chunk)  # the first run of anything is its slowest
         return {} if self.chunk is None else {"chunksize": self.chunk}
 
     def run(self) -> dict[str, Any]:
