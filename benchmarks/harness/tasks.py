@@ -29,18 +29,22 @@ def ends(data: Any) -> tuple[int, int, int]:
     return len(view), view[0], view[-1]
 
 
+def made(kind: str, size: int) -> Any:
+    """An array, or bytes, of that many bytes, all 7."""
+    if kind == "array":
+        import numpy as np
+
+        return np.full(size, 7, dtype=np.uint8)
+    return b"\7" * size
+
+
 _made: dict[tuple[str, int], Any] = {}
 
 
 def filled(kind: str, size: int) -> Any:
-    """An array, or bytes, of that many bytes, all 7; made once in each process."""
+    """As `made`, once in each process."""
     if (kind, size) not in _made:
-        if kind == "array":
-            import numpy as np
-
-            _made[kind, size] = np.full(size, 7, dtype=np.uint8)
-        else:
-            _made[kind, size] = b"\7" * size
+        _made[kind, size] = made(kind, size)
     return _made[kind, size]
 
 
