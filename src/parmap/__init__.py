@@ -58,6 +58,12 @@ if TYPE_CHECKING:
     from parmap.options import Restart as Restart
     from parmap.pool import Pool as Pool
     from parmap.pool import shutdown as shutdown
+    from parmap.shared.barrier import Barrier as Barrier
+    from parmap.shared.condition import Condition as Condition
+    from parmap.shared.events import Event as Event
+    from parmap.shared.locks import Lock as Lock
+    from parmap.shared.locks import RLock as RLock
+    from parmap.shared.semaphores import Semaphore as Semaphore
     from parmap.workers import Worker as Worker
     from parmap.workers import WorkerGroup as WorkerGroup
     from parmap.workers import run_workers as run_workers
@@ -79,6 +85,12 @@ _HOMES = {
     "Receiver": "parmap.channel",
     "Duplex": "parmap.channel",
     "select": "parmap.channel",
+    "Lock": "parmap.shared.locks",
+    "RLock": "parmap.shared.locks",
+    "Semaphore": "parmap.shared.semaphores",
+    "Event": "parmap.shared.events",
+    "Condition": "parmap.shared.condition",
+    "Barrier": "parmap.shared.barrier",
     "Progress": "parmap.observe.progress",
     "CallTimeoutError": "parmap.errors",
     "ParmapError": "parmap.errors",
@@ -100,6 +112,7 @@ _HOMES = {
 }
 
 __all__ = [  # pyright wants the literal names
+    "Barrier",
     "BrokenChannelError",
     "CallTimeoutError",
     "Channel",
@@ -107,17 +120,22 @@ __all__ = [  # pyright wants the literal names
     "ChannelError",
     "ChannelFull",
     "ClosedChannelError",
+    "Condition",
     "Duplex",
     "EndOfChannel",
+    "Event",
     "InternalError",
+    "Lock",
     "ParmapError",
     "Pool",
     "PoolClosedError",
     "Progress",
+    "RLock",
     "Receiver",
     "RemoteError",
     "Restart",
     "ResultIterator",
+    "Semaphore",
     "Sender",
     "SerializationError",
     "TaskErrorGroup",

@@ -45,14 +45,16 @@ class Place:
 
 
 def initialise(segment: Segment, at: int) -> bool:
-    """Make the two semaphores; whether this system can."""
+    """Make the two semaphores of a mutex; whether this system can."""
+    return begin(segment, at + SEMAPHORE * WORD, 1) and begin(segment, at + BELL * WORD, 0)
+
+
+def begin(segment: Segment, at: int, value: int) -> bool:
+    """Make a semaphore in 32 bytes; whether this system can."""
     try:
         import ctypes
 
-        init, where = ctypes.CDLL(None).sem_init, Place(segment, at).address
-        return all(
-            init(ctypes.c_void_p(where + word * WORD), 1, value) == 0
-            for word, value in ((SEMAPHORE, 1), (BELL, 0))
-        )
+        where = ctypes.c_void_p(Place(segment, at).address)
+        return bool(ctypes.CDLL(None).sem_init(where, 1, value) == 0)
     except (ImportError, OSError, AttributeError):
         return False  # no such C library here
