@@ -236,8 +236,8 @@ class IntentMutex:
         self._nested += 1
         self.unlock()
         raise RuntimeError(
-            "this thread is in the middle of an operation on this object: a finaliser or a signal"
-            " handler cannot use it now"
+            "this thread holds the lock already, or is in the middle of an operation on this object:"
+            " a finaliser or a signal handler cannot use it now"
         )
 
     def enter_slowly(self, timeout: float | None = None) -> bool:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from parmap._memory.arena import Block
+    from parmap._memory.intents import IntentMutex
+    from parmap._memory.mutex import FileMutex
 
 
 class Lock(Handle):
@@ -68,11 +70,7 @@ class Lock(Handle):
                 return False
         elif self._mutex.held:
             raise RuntimeError("this thread holds the lock already: use an RLock to nest")
-        try:
-            return self._mutex.enter(timeout)
-        except BaseException:
-            self._mutex.leave()
-            raise
+        return enter(self._mutex, timeout)
 
     def release(self) -> None:
         """Let the next one in.
@@ -100,9 +98,7 @@ class Lock(Handle):
         return self._mutex.was_abandoned
 
     def __enter__(self) -> bool:
-        if self._mutex.held:
-            raise RuntimeError("this thread holds the lock already: use an RLock to nest")
-        self._mutex.__enter__()
+        self._mutex.__enter__()  # which raises if this thread holds it already
         return True
 
     def __exit__(
@@ -111,8 +107,6 @@ class Lock(Handle):
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        if not self._mutex.held:
-            raise RuntimeError(_NOT_HELD)
         self._mutex.__exit__(kind, error, tb)
 
     def __repr__(self) -> str:
@@ -197,6 +191,15 @@ class RLock(Lock):
     def _acquire_restore(self, count: int) -> None:
         self._mutex.enter()
         self._depth = count
+
+
+def enter(mutex: FileMutex | IntentMutex, timeout: float | None) -> bool:
+    """Enter, or hold nothing: an exception from a signal handler may strike anywhere in between."""
+    try:
+        return mutex.enter(timeout)
+    except BaseException:
+        mutex.leave()
+        raise
 
 
 _NOT_HELD = (

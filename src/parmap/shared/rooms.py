@@ -131,6 +131,10 @@ class Room:
         """Whether somebody has called this seat."""
         return bool(self._all[seat + _STATE] & _CALLED)
 
+    def is_used(self) -> bool:
+        """Whether anybody has a seat."""
+        return bool(self._all[_HIGH])
+
     def seated(self, tag: int | None = None) -> list[int]:
         """Return the seats that are taken, in the order of coming, the dead included."""
         shared = self._all
@@ -149,7 +153,7 @@ class Room:
     def call(self, count: int) -> int:
         """Call so many of those who wait, the first to come first; return how many are called."""
         called = 0
-        for seat in self.seated() if self._all[_HIGH] else ():
+        for seat in self.seated() if self.is_used() else ():
             if called == count:
                 break
             if self.called(seat):
@@ -163,7 +167,7 @@ class Room:
 
     def reserved(self) -> int:
         """Return how many living ones have been called and have not acted on it yet."""
-        if not self._all[_HIGH]:
+        if not self.is_used():
             return 0
         called = [seat for seat in self.seated() if self.called(seat)]
         for seat in called:

@@ -62,7 +62,7 @@ class Semaphore(Handle):
         2
     """
 
-    __slots__ = ("_entry", "_ledger", "_me", "_room")
+    __slots__ = ("_entry", "_ledger", "_room")
 
     _bytes = _LEDGER + PROCESSES * _ENTRY * WORD
 
@@ -76,7 +76,10 @@ class Semaphore(Handle):
         super()._attach(block)
         self._room = Room(block, ROOM, SEATS, self._mutex)
         self._ledger = words(block.segment, block.offset + _LEDGER, PROCESSES * _ENTRY)
-        self._me = self._entry = -1
+        self._entry = -1
+
+    def _renew(self) -> None:
+        self._entry = -1  # that is the parent's
 
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
         """Take a permit; return whether there was one in time.
@@ -89,7 +92,9 @@ class Semaphore(Handle):
             ValueError: `timeout` is negative, or given although `block` is False.
         """
         check_timeout(timeout, block=block)
-        return self._room.wait(self._take, deadline_of(timeout if block else 0))
+        return self._acquire_soon() or self._room.wait(
+            self._take, deadline_of(timeout if block else 0)
+        )
 
     def release(self, n: int = 1) -> None:
         """Give back `n` permits, and wake as many who wait.
@@ -98,10 +103,7 @@ class Semaphore(Handle):
             ValueError: `n` is less than 1.
         """
         check_count("n", n, 1)
-        with self._mutex:
-            for _ in range(n):
-                self._give_back()
-            self._room.call(n)
+        self._release(n)
 
     @property
     def value(self) -> int:
@@ -115,7 +117,7 @@ class Semaphore(Handle):
         return not self.value
 
     def __enter__(self) -> bool:
-        return self.acquire()
+        return self._acquire_soon() or self._room.wait(self._take, None)
 
     def __exit__(
         self,
@@ -123,14 +125,34 @@ class Semaphore(Handle):
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        self.release()
+        self._release(1)
+
+    def _release(self, count: int) -> None:
+        with self._mutex:
+            for _ in range(count):
+                self._give_back()
+            if self._room.is_used():
+                self._room.call(count)
 
     def __repr__(self) -> str:
         return f"<Semaphore {self.value} free>"
 
+    def _acquire_soon(self) -> bool:
+        """Take a permit in the everyday case: there are some, and nobody waits."""
+        with self._mutex:
+            entry, ledger = self._entry, self._ledger
+            if entry < 0 or self._room.is_used() or self._free() <= 0:
+                return False
+            if not ledger[entry + _TAKEN]:
+                ledger[entry + _SINCE] = time.monotonic_ns()
+            ledger[entry + _TAKEN] += 1
+            return True
+
     def _free(self) -> int:
-        end = self._words[_ENTRIES] * _ENTRY
-        return self._words[_TOTAL] - sum(self._ledger[_TAKEN:end:_ENTRY])
+        total, entries = self._words[_TOTAL], self._words[_ENTRIES]
+        if entries == 1:
+            return total - self._ledger[_TAKEN]
+        return total - sum(self._ledger[_TAKEN : entries * _ENTRY : _ENTRY])
 
     def _take(self, seat: int) -> bool:
         """Take a permit that no one before is called for."""
@@ -176,9 +198,9 @@ class Semaphore(Handle):
 
     def _own_entry(self) -> int:
         """Return this process's entry, made if need be."""
-        me = identity()
-        if self._me == me:
+        if self._entry >= 0:
             return self._entry
+        me = identity()
         ledger = self._ledger
         self._settle()
         entry = next(
@@ -189,7 +211,7 @@ class Semaphore(Handle):
             raise OSError(f"{PROCESSES} processes use this semaphore: no more can")
         ledger[entry + _OWNER] = me
         self._words[_ENTRIES] = max(self._words[_ENTRIES], entry // _ENTRY + 1)
-        self._me, self._entry = me, entry
+        self._entry = entry
         return entry
 
     def _is_unused(self, ledger: memoryview[int], entry: int) -> bool:
