@@ -29,10 +29,10 @@ class Barrier(Waitable):
     """`parties` threads, of whatever processes, wait here until all have come; then all go on.
 
     It breaks, for all who wait and will wait, when one waits in vain (timeout), when somebody calls
-    `abort`, and when a party dies: a process that waits here, or that has got the barrier from
-    another process, or waited here before, and is killed before it has given it up (a process that
-    ends as Python does, or a worker that drops it, gives it up). That is noticed within half a
-    second.  `reset` makes it new.
+    `abort`, and when a party dies: a process that waits here; or one that has got the barrier from
+    another process, or waited here before, if fewer than `parties` such processes are left. (Who
+    drops the barrier, or ends as Python ends, is no dead party; who leaves by `os._exit` is.) That is
+    noticed within half a second. `reset` makes it new.
 
     The counterpart of multiprocessing's ``action``: all wait twice, and in between the one that got
     index 0 acts.
@@ -168,10 +168,15 @@ class Barrier(Waitable):
         """Whether it is broken, now that the parties have been looked at."""
         if not self._words[_BROKEN]:
             seated = self._room.seated(self._words[_TURN])
-            dead = [seat for seat in seated if not self._room.lives(seat)]
-            if dead or not all(map(self._lives, range(self._words[_ENTRIES]))):
+            if not all(map(self._room.lives, seated)) or self._lacks_a_party():
                 self._break()
         return bool(self._words[_BROKEN])
+
+    def _lacks_a_party(self) -> bool:
+        """Whether a party has died, and there are not enough others that could come instead."""
+        known = [entry for entry in range(self._words[_ENTRIES]) if self._table[entry]]
+        living = sum(map(self._lives, known))
+        return living < len(known) and living < self._words[_PARTIES]
 
     def _break(self) -> None:
         self._words[_BROKEN] = 1
