@@ -87,3 +87,15 @@ def handle(error: BaseException) -> None:
         assert_type(error.exitcode, int | None)
     if failure := parmap.failure_of(error):
         assert_type(failure, TaskFailure)
+
+
+lock = parmap.RLock()
+assert_type(lock.acquire(timeout=1), bool)
+with lock as got:
+    assert_type(got, bool)
+    assert_type(lock.was_abandoned, bool)
+condition = parmap.Condition(lock)
+assert_type(condition.wait_for(lambda: words), list[str])
+assert_type(parmap.Semaphore(2).value, int)
+assert_type(parmap.Barrier(2).wait(timeout=1), int)
+assert_type(parmap.Event().wait(), bool)
