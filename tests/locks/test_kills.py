@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from parmap import Channel, Lock, RLock, Semaphore
+from parmap import Lock, RLock, Semaphore
 from parmap._memory.arena import default_arena
 from support.channel_peers import child
 from support.gates import PATIENCE, wait_until
@@ -94,7 +94,6 @@ def test_permits_survive_the_random_deaths_of_those_who_take_and_give_them(round
 def test_recorded_histories_are_those_of_a_lock():
     """Each process notes when it was inside, on one clock: no two stays overlap."""
     lock = Lock()
-    stays: Channel[list[tuple[int, int]]] = Channel()
 
     def note(me: Any) -> None:
         mine = []
@@ -102,10 +101,10 @@ def test_recorded_histories_are_those_of_a_lock():
             with lock:
                 came = time.perf_counter_ns()
                 mine.append((came, time.perf_counter_ns()))
-        stays.send(mine)
+        me.say(mine)
 
     with child(note) as one, child(note) as two, child(note) as three:
-        history = sorted(chain(*(stays.receive(timeout=PATIENCE) for _ in range(3))))
+        history = sorted(chain(one.hear(), two.hear(), three.hear()))
         for process in (one, two, three):
             process.end_well()
     assert len(history) == 900

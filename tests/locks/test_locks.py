@@ -13,6 +13,7 @@ import pytest
 from parmap import Barrier, Condition, Event, Lock, RLock, Semaphore
 from support.channel_peers import Running, child
 from support.gates import PATIENCE
+from support.lock_far import settle_in
 
 BOTH = pytest.mark.parametrize("kind", [Lock, RLock])
 
@@ -130,7 +131,7 @@ def test_a_waiter_gets_it_when_the_holder_dies(kind):
     with child(hold) as process:
         process.hear()
         waiter = Running(lambda: (lock.acquire(), lock.was_abandoned))
-        waiter.wait_until_blocked()
+        settle_in(waiter)
         process.kill()
         assert waiter.result() == (True, True)
 
@@ -211,7 +212,7 @@ def test_ctrl_c_while_waiting_leaves_the_lock_usable(kind):
     lock.acquire()
     with child(wait) as waiter:
         assert waiter.hear() == "waiting"
-        waiter.wait_until_blocked()
+        settle_in(waiter)
         os.kill(waiter.pid, signal.SIGINT)
         assert waiter.hear() == "interrupted"
         lock.release()

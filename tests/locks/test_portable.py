@@ -15,7 +15,15 @@ pytestmark = pytest.mark.skipif("PARMAP_PORTABLE" in os.environ, reason="this ru
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["locks", "waiting", "kills", "machine"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "locks",
+        "kills",
+        pytest.param("waiting", marks=pytest.mark.stress),
+        pytest.param("machine", marks=pytest.mark.stress),
+    ],
+)
 def test_the_portable_implementation_passes(name, tmp_path):
     run_portable([HERE / f"test_{name}.py"], tmp_path)
 

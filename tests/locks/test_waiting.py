@@ -12,6 +12,7 @@ import pytest
 from parmap import Barrier, Condition, Event, Lock, RLock, Semaphore, run_workers
 from support.channel_peers import Running, child
 from support.gates import PATIENCE, wait_until
+from support.lock_far import settle_in
 
 # --- Semaphore ------------------------------------------------------------------------------------
 
@@ -69,7 +70,7 @@ def test_a_waiter_gets_the_permit_of_the_dead():
     with child(take_and_pause, semaphore) as process:
         process.hear()
         waiter = Running(semaphore.acquire)
-        waiter.wait_until_blocked()
+        settle_in(waiter)
         process.kill()
         assert waiter.result() is True
 
@@ -77,9 +78,9 @@ def test_a_waiter_gets_the_permit_of_the_dead():
 def test_a_dead_waiter_keeps_nobody_waiting():
     semaphore = Semaphore(0)
     with child(lambda me: semaphore.acquire()) as process:
-        process.wait_until_blocked()
+        settle_in(process)
         second = Running(semaphore.acquire)
-        second.wait_until_blocked()
+        settle_in(second)
         process.kill()
         semaphore.release()
         assert second.result() is True
@@ -91,7 +92,7 @@ def test_permits_go_to_those_who_wait_in_the_order_of_coming():
     waiters = []
     for number in range(4):
         waiters.append(Running(lambda n: semaphore.acquire() and order.append(n), number))
-        waiters[-1].wait_until_blocked()
+        settle_in(waiters[-1])
     for number in range(4):
         semaphore.release()
         waiters[number].settle()
@@ -126,9 +127,9 @@ def test_an_event_wakes_all_who_wait_here_and_elsewhere():
     assert event.wait(timeout=0) is False
     threads = [Running(event.wait) for _ in range(3)]
     with child(lambda me: me.say(event.wait(PATIENCE))) as process:
-        process.wait_until_blocked()
+        settle_in(process)
         for thread in threads:
-            thread.wait_until_blocked()
+            settle_in(thread)
         event.set()
         assert process.hear() is True
     assert [thread.result() for thread in threads] == [True] * 3
@@ -144,7 +145,7 @@ def test_an_event_wakes_all_who_wait_here_and_elsewhere():
 def test_who_waits_goes_on_even_if_the_event_is_cleared_at_once():
     event = Event()
     waiter = Running(event.wait)
-    waiter.wait_until_blocked()
+    settle_in(waiter)
     event.set()
     event.clear()
     assert waiter.result() is True
@@ -154,7 +155,7 @@ def test_an_event_set_by_one_that_was_killed_right_then_is_seen():
     """Killed between the store and the calls: the sleepers look for themselves."""
     event = Event()
     waiter = Running(event.wait)
-    waiter.wait_until_blocked()
+    settle_in(waiter)
     event._words[0] += 1
     assert waiter.result() is True
 
@@ -175,7 +176,7 @@ def test_notify_wakes_as_many_as_it_is_told_in_the_order_of_coming(kind):
     waiters = []
     for number in range(4):
         waiters.append(Running(wait, number))
-        waiters[-1].wait_until_blocked()
+        settle_in(waiters[-1])
     with condition:
         condition.notify()
     waiters[0].settle()
@@ -217,9 +218,9 @@ def test_a_notification_passes_over_the_dead_and_those_who_gave_up():
     with condition:
         assert condition.wait(timeout=0.001) is False
     with child(wait) as process:
-        process.wait_until_blocked()
+        settle_in(process)
         waiter = Running(wait, None)
-        waiter.wait_until_blocked()
+        settle_in(waiter)
         process.kill()
         notify_one(condition)
         waiter.settle()
@@ -233,9 +234,9 @@ def test_a_notification_whose_receiver_was_killed_before_it_had_the_lock_goes_to
             condition.wait()
 
     with child(wait) as process:
-        process.wait_until_blocked()
+        settle_in(process)
         waiter = Running(wait, None)
-        waiter.wait_until_blocked()
+        settle_in(waiter)
         with condition:
             condition.notify()
             process.kill()
@@ -255,7 +256,7 @@ def test_wait_for_sees_what_a_process_changed_that_was_killed_before_it_notified
             return condition.wait_for(changed.is_set), condition.was_abandoned
 
     waiter = Running(wait)
-    waiter.wait_until_blocked()
+    settle_in(waiter)
     with child(change_and_die) as process:
         assert process.wait() == -signal.SIGKILL
     assert waiter.result()[0] is True
@@ -273,7 +274,7 @@ def test_wait_for_gives_up_at_its_timeout_with_what_the_predicate_gave_last():
 
 def test_all_go_on_when_the_last_has_come_again_and_again():
     barrier = Barrier(3)
-    for _ in range(3):
+    for _ in range(2):
         assert sorted(run_workers(lambda _: [barrier.wait() for _ in range(20)][-1], 3)) == [
             0,
             1,
@@ -328,7 +329,7 @@ def test_a_party_that_dies_before_it_comes_breaks_it():
         barrier.wait(PATIENCE)
         process.hear()
         waiter = Running(barrier.wait)
-        waiter.wait_until_blocked()
+        settle_in(waiter)
         process.kill()
         assert isinstance(waiter.error(), BrokenBarrierError)
 
@@ -361,13 +362,13 @@ def test_a_wait_that_is_in_vain_breaks_it():
 def test_abort_and_reset_wake_those_who_wait(how):
     barrier = Barrier(2)
     waiter = Running(barrier.wait)
-    waiter.wait_until_blocked()
+    settle_in(waiter)
     getattr(barrier, how)()
     assert isinstance(waiter.error(), BrokenBarrierError)
     assert barrier.broken is (how == "abort")
     barrier.reset()
     other = Running(barrier.wait)
-    other.wait_until_blocked()
+    settle_in(other)
     assert barrier.wait(PATIENCE) == 1
     assert other.result() == 0
 
@@ -385,7 +386,7 @@ def test_ctrl_c_while_waiting_takes_an_arrival_back():
 
     with child(wait) as process:
         wait_until(lambda: barrier.n_waiting == 1)
-        process.wait_until_blocked()
+        settle_in(process)
         os.kill(process.pid, signal.SIGINT)
         assert process.hear() == "interrupted"
         assert barrier.n_waiting == 0

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from parmap import Barrier, Condition, Event, Lock, RLock, Semaphore
-from support.gates import PATIENCE
+from support.channel_peers import Child, activity
+from support.gates import PATIENCE, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from support.channel_peers import Running
 
 KINDS: dict[str, Callable[[], Any]] = {
     "Lock": Lock,
@@ -72,3 +76,13 @@ def use(handle: Any) -> str:
         with handle:
             assert handle.locked()
     return f"used a {type(handle).__name__}"
+
+
+def settle_in(who: Child | Running) -> None:
+    """Wait until it waits: asleep in the kernel, or, on the portable road, looking again and again."""
+    if "PARMAP_PORTABLE" not in os.environ:
+        who.wait_until_blocked()
+        return
+    pid, thread = (who.pid, None) if isinstance(who, Child) else (os.getpid(), who.native_id)
+    begun = activity(pid, thread).switches
+    wait_until(lambda: activity(pid, thread).switches > begun + 20, f"process {pid} to wait")

@@ -70,7 +70,7 @@ class Lock(Handle):
                 return False
         elif self._mutex.held:
             raise RuntimeError("this thread holds the lock already: use an RLock to nest")
-        return enter(self._mutex, timeout)
+        return _enter(self._mutex, timeout)
 
     def release(self) -> None:
         """Let the next one in.
@@ -193,7 +193,7 @@ class RLock(Lock):
         self._depth = count
 
 
-def enter(mutex: FileMutex | IntentMutex, timeout: float | None) -> bool:
+def _enter(mutex: FileMutex | IntentMutex, timeout: float | None) -> bool:
     """Enter, or hold nothing: an exception from a signal handler may strike anywhere in between."""
     try:
         return mutex.enter(timeout)
