@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from parmap._memory.identity import identity, is_alive
 from parmap._memory.words import WORD, words
+from parmap.shared._handles import PROCESSES, check_count, check_timeout, deadline_of
+from parmap.shared._rooms import size_of
 from parmap.shared.events import ROOM, SEATS, Waitable
-from parmap.shared.handles import PROCESSES, check_count, check_timeout, deadline_of
-from parmap.shared.rooms import size_of
 
 if TYPE_CHECKING:
     from typing import Any, NoReturn

@@ -6,8 +6,8 @@ import time
 from typing import TYPE_CHECKING
 
 from parmap._memory.patience import left
+from parmap.shared._handles import check_count, check_timeout, deadline_of
 from parmap.shared.events import Waitable
-from parmap.shared.handles import check_count, check_timeout, deadline_of
 from parmap.shared.locks import Lock, RLock
 
 if TYPE_CHECKING:

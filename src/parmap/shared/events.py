@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from parmap.shared.handles import OWN, OWN_WORDS, Handle, check_timeout, deadline_of
-from parmap.shared.rooms import Room, size_of
+from parmap.shared._handles import OWN, OWN_WORDS, Handle, check_timeout, deadline_of
+from parmap.shared._rooms import Room, size_of
 
 if TYPE_CHECKING:
     from parmap._memory.arena import Block

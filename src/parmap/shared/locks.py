@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from parmap.shared.handles import Handle, check_timeout
+from parmap.shared._handles import Handle, check_timeout
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from parmap._memory.identity import identity, is_alive
 from parmap._memory.words import WORD, words
+from parmap.shared._handles import PROCESSES, Handle, check_count, check_timeout, deadline_of
+from parmap.shared._rooms import Room, size_of
 from parmap.shared.events import ROOM, SEATS
-from parmap.shared.handles import PROCESSES, Handle, check_count, check_timeout, deadline_of
-from parmap.shared.rooms import Room, size_of
 
 if TYPE_CHECKING:
     from types import TracebackType
