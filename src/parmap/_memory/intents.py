@@ -263,13 +263,17 @@ class IntentMutex:
         return False
 
     def claim(self) -> None:
-        """Take a slot: one whose owner is dead or has given it back, or a new one."""
+        """Take a slot: one whose owner is dead, one that an earlier object here had, or a new one.
+
+        None is given back at the end, which may come after the memory has become another's.
+        """
         with self._file:
             count = self.shared[COUNT]
             for number in range(count):
                 slot = number * SLOT
+                owner = self.intents[slot + 1]
                 # A positive one belongs to a dead holder who has yet to be found.
-                if self.intents[slot] <= 0 and not is_alive(self.intents[slot + 1]):
+                if self.intents[slot] <= 0 and (owner == identity() or not is_alive(owner)):
                     break
             else:
                 if count == self.slots:
@@ -339,7 +343,3 @@ class IntentMutex:
 
     def _collect(self) -> list[int]:
         return self.intents[: self.shared[COUNT] * SLOT].tolist()
-
-    def __del__(self) -> None:
-        if getattr(self, "slot", -1) >= 0:
-            self.intents[self.slot + 1] = 0
