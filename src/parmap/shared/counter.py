@@ -17,12 +17,13 @@ add to its parent's cell, and one of two adds at the same time would be lost.
 from __future__ import annotations
 
 import os
+import sys
 import time
 from _thread import RLock, _local
 from _weakref import ref
 from operator import index
 
-from parmap._memory.arena import default_arena
+from parmap._memory.arena import arrive, default_arena
 from parmap._memory.identity import identity, is_alive
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from typing import Never, NoReturn, Self
 
     from parmap._memory.arena import Block
+    from parmap._memory.transit import Ticket
 
 # Words of the block.
 _LOCK, _VERSION, _COUNT, _BASES = 0, 1, 2, 3
@@ -146,8 +148,8 @@ class SharedCounter:
             words[_VERSION] = version + 1  # from this store on
             return value
 
-    def __reduce__(self) -> tuple[Callable[[Block], SharedCounter], tuple[Block]]:
-        return _arrive, (self._block,)
+    def __reduce__(self) -> tuple[Callable[..., SharedCounter], tuple[object, ...]]:
+        return _arrive, self._block.tickets("SharedCounter")
 
     def __repr__(self) -> str:
         return f"<SharedCounter {self.value}>"
@@ -180,7 +182,8 @@ class SharedCounter:
             if place is None:
                 place = _COMMON
             else:
-                claim = _Claim(self._block, self._words, place)
+                owner = place + _OWNER
+                claim = _Claim(self._block, self._words[owner : owner + 1])
                 self._mine.claim, self._mine.cell = claim, self._words[place : place + 1]
             try:
                 self._words[place] += n
@@ -210,20 +213,25 @@ class SharedCounter:
 class _Claim:
     """That a thread of this process owns a cell; kept among what belongs to that thread.
 
-    It keeps the block: it may be the last to go, and must not write into what is another's by then.
+    It counts as a user of the block itself, since the garbage collector may end it after the
+    counter, and it must not write into what is another's by then.
     """
 
-    __slots__ = ("_block", "_epoch", "_owner")
+    __slots__ = ("_arena", "_epoch", "_number", "_owner")
 
-    def __init__(self, block: Block, words: memoryview[int], place: int) -> None:
-        self._block = block
-        self._owner = words[place + _OWNER : place + _OWNER + 1]
+    def __init__(self, block: Block, owner: memoryview[int]) -> None:
+        self._arena = block.arena
+        self._number = block.number
+        self._owner = owner
         self._epoch = _epoch
-        self._owner[0] = identity()
+        self._arena._join(self._number)
+        owner[0] = identity()
 
     def __del__(self) -> None:
         if self._epoch == _epoch:  # else it is the copy, in a forked child, of its parent's claim
             self._owner[0] = 0
+        if not _finalizing():
+            self._arena._drop(self._number)
 
 
 def _unowned(owners: list[int]) -> list[int]:
@@ -248,6 +256,8 @@ def _refuse(n: int) -> NoReturn:
     raise OverflowError(f"adding {n} would make this thread's share leave 64 bits")
 
 
+_finalizing = sys.is_finalizing
+
 # This process's counters by place: one object each, so that a thread has one cell.
 _counters: dict[tuple[tuple[int, int], int], ref[SharedCounter]] = {}
 _registry_lock = RLock()
@@ -265,7 +275,8 @@ def _forget(key: tuple[tuple[int, int], int], gone: ref[SharedCounter]) -> None:
         del _counters[key]
 
 
-def _arrive(block: Block) -> SharedCounter:
+def _arrive(ticket: Ticket, number: int) -> SharedCounter:
+    block = arrive(ticket, number)
     with _registry_lock:
         known = _counters.get((block.segment.key, block.number))
         counter = None if known is None else known()

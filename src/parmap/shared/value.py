@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from parmap._memory.arena import default_arena
+from parmap._memory.arena import arrive, default_arena
+from parmap._memory.mutex import mutex_of, prepare, size_of
 from parmap.shared.kinds import KINDS, kind_for, kind_of
 
 if TYPE_CHECKING:
@@ -17,11 +18,14 @@ if TYPE_CHECKING:
     from typing import Any, Literal, Never, NoReturn, overload
 
     from parmap._memory.arena import Block
+    from parmap._memory.transit import Ticket
     from parmap.shared.kinds import Kind
 
 T = TypeVar("T")
 
-_LOCK, _VALUE = 0, 8  # bytes of the block
+# Bytes of the block.
+_VALUE = 0
+_LOCK = 64  # a line of its own: who waits for it does not slow those who read
 
 
 class SharedValue(Generic[T]):
@@ -80,7 +84,8 @@ class SharedValue(Generic[T]):
 
     def __init__(self, *arguments: Any) -> None:
         kind, value = _kind_and_value(arguments)
-        self._open(default_arena().allocate(_VALUE + 8), kind)
+        self._open(default_arena().allocate(_LOCK + size_of()), kind)
+        prepare(self._block.segment, self._block.offset + _LOCK)
         if value is not None:
             kind.write(self._cell, value)
 
@@ -157,8 +162,8 @@ class SharedValue(Generic[T]):
             kind.write(cell, new)
         return True
 
-    def __reduce__(self) -> tuple[Callable[..., SharedValue[Any]], tuple[Block, Kind]]:
-        return _arrive, (self._block, self._kind)
+    def __reduce__(self) -> tuple[Callable[..., SharedValue[Any]], tuple[object, ...]]:
+        return _arrive, (self._kind, *self._block.tickets("SharedValue"))
 
     def __repr__(self) -> str:
         return f"<SharedValue {self._kind.code!r} {self.value!r}>"
@@ -167,12 +172,18 @@ class SharedValue(Generic[T]):
         self._block = block
         self._kind = kind
         self._cell = block.bytes()[_VALUE : _VALUE + kind.size].cast(kind.format)  # type: ignore[call-overload]
-        self._lock = block.lock(_LOCK)
+
+    def __getattr__(self, name: str) -> Any:
+        """Make the lock's object when it is first used: many processes only read."""
+        if name != "_lock":
+            raise AttributeError(f"'SharedValue' object has no attribute {name!r}")
+        self._lock = mutex_of(self._block.segment, self._block.offset + _LOCK)
+        return self._lock
 
 
-def _arrive(block: Block, kind: Kind) -> SharedValue[Any]:
+def _arrive(kind: Kind, ticket: Ticket, number: int) -> SharedValue[Any]:
     value: SharedValue[Any] = SharedValue.__new__(SharedValue)
-    value._open(block, kind)
+    value._open(arrive(ticket, number), kind)
     return value
 
 
