@@ -11,7 +11,7 @@ The house, floor by floor; imports lead down only::
     _driver                      the one loop: wait, events, core, commands, launcher
     _calls  _launch              a call as its caller lives it; processes: started, watched, ended
     _worker  channel             the worker's side; what processes say to each other
-    _wire  options               bytes and objects; what is checked at the door
+    _wire  options  shared       bytes and objects; what is checked at the door; shared state
     _memory  _core  errors       the system's memory and descriptors; the decisions; errors
 
 Everything public is imported here, when it is first used (PEP 562), so that `import parmap` is light.
@@ -58,12 +58,15 @@ if TYPE_CHECKING:
     from parmap.options import Restart as Restart
     from parmap.pool import Pool as Pool
     from parmap.pool import shutdown as shutdown
+    from parmap.shared.array import SharedArray as SharedArray
     from parmap.shared.barrier import Barrier as Barrier
     from parmap.shared.condition import Condition as Condition
+    from parmap.shared.counter import SharedCounter as SharedCounter
     from parmap.shared.events import Event as Event
     from parmap.shared.locks import Lock as Lock
     from parmap.shared.locks import RLock as RLock
     from parmap.shared.semaphores import Semaphore as Semaphore
+    from parmap.shared.value import SharedValue as SharedValue
     from parmap.workers import Worker as Worker
     from parmap.workers import WorkerGroup as WorkerGroup
     from parmap.workers import run_workers as run_workers
@@ -91,6 +94,9 @@ _HOMES = {
     "Event": "parmap.shared.events",
     "Condition": "parmap.shared.condition",
     "Barrier": "parmap.shared.barrier",
+    "SharedCounter": "parmap.shared.counter",
+    "SharedValue": "parmap.shared.value",
+    "SharedArray": "parmap.shared.array",
     "Progress": "parmap.observe.progress",
     "CallTimeoutError": "parmap.errors",
     "ParmapError": "parmap.errors",
@@ -138,6 +144,9 @@ __all__ = [  # pyright wants the literal names
     "Semaphore",
     "Sender",
     "SerializationError",
+    "SharedArray",
+    "SharedCounter",
+    "SharedValue",
     "TaskErrorGroup",
     "TaskFailure",
     "Worker",

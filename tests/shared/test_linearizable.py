@@ -30,7 +30,9 @@ def test_calls_one_after_another_are_explained_by_their_order():
 
 
 def test_a_stale_read_after_a_write_is_not_explained():
-    assert explain([Call("a", 0, 1, ("set", 7), None), Call("b", 2, 3, ("get",), 0)], 0, register) is None
+    history = [Call("a", 0, 1, ("set", 7), None), Call("b", 2, 3, ("get",), 0)]
+
+    assert explain(history, 0, register) is None
 
 
 def test_a_read_during_a_write_may_see_either():

@@ -86,7 +86,7 @@ class SharedArray:
         return _create(layout, data)
 
     def __init__(self, *arguments: Any, shape: Any = None) -> None:
-        """Nothing is left to do; but the base class of Python 3.11 would take the arguments for its own."""
+        """Nothing is left to do; Python 3.11's base class would take the arguments for its own."""
 
     @classmethod
     def from_numpy(cls, array: Any, /) -> SharedArray:

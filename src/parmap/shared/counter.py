@@ -109,7 +109,7 @@ class SharedCounter:
             _refuse(n)
 
     def __iadd__(self, n: int) -> Self:
-        """Add `n`: ``counter += n``. In a closure or function use `add`: Python takes the name for local."""
+        """Add `n`: ``counter += n``. In a closure use `add`: Python would take the name for local."""
         self.add(n)
         return self
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from parmap._memory.arena import Block
-    from parmap._memory.mutex import FileMutex, IntentMutex
+    from parmap._memory.intents import IntentMutex
+    from parmap._memory.mutex import FileMutex
 
 # The block begins with the kernel's lock for the making, and whether it is made.
 _MAKING, _MADE = 0, 1

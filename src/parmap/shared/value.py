@@ -15,11 +15,15 @@ from parmap.shared.kinds import KINDS, kind_for, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from ctypes import _SimpleCData
     from typing import Any, Literal, Never, NoReturn, overload
 
     from parmap._memory.arena import Block
     from parmap._memory.transit import Ticket
     from parmap.shared.kinds import Kind
+
+    Integers = Literal["b", "B", "h", "H", "i", "I", "l", "L", "q", "Q"]
+    Floats = Literal["f", "d"]
 
 T = TypeVar("T")
 
@@ -61,26 +65,21 @@ class SharedValue(Generic[T]):
     if TYPE_CHECKING:
 
         @overload
-        def __init__(self, value: T, /) -> None: ...
-        @overload
         def __init__(self: SharedValue[bool], typecode: Literal["?"], value: bool = ..., /) -> None: ...
         @overload
-        def __init__(self: SharedValue[float], typecode: Literal["f", "d"], value: float = ..., /) -> None: ...
+        def __init__(self: SharedValue[float], typecode: Floats, value: float = ..., /) -> None: ...
         @overload
         def __init__(self: SharedValue[bytes], typecode: Literal["c"], value: bytes = ..., /) -> None: ...
         @overload
         def __init__(self: SharedValue[str], typecode: Literal["u"], value: str = ..., /) -> None: ...
         @overload
-        def __init__(
-            self: SharedValue[int],
-            typecode: Literal["b", "B", "h", "H", "i", "I", "l", "L", "q", "Q"],
-            value: int = ...,
-            /,
-        ) -> None: ...
+        def __init__(self: SharedValue[int], typecode: Integers, value: int = ..., /) -> None: ...
+        @overload
+        def __init__(self, typecode: type[_SimpleCData[T]], value: T = ..., /) -> None: ...
         @overload
         def __init__(self, typecode: type[T], value: T = ..., /) -> None: ...
         @overload
-        def __init__(self: SharedValue[Any], typecode: Any, value: Any = ..., /) -> None: ...
+        def __init__(self, value: T, /) -> None: ...
 
     def __init__(self, *arguments: Any) -> None:
         kind, value = _kind_and_value(arguments)
