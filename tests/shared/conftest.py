@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
 
-from parmap._memory.arena import default_arena
+from parmap._memory.arena import LARGEST, default_arena
 from parmap.testing.leaks import nothing_left_behind
+from support.channel_peers import collect
 from support.gates import warm_pool
 from support.transports import Road
 
@@ -20,12 +22,20 @@ if TYPE_CHECKING:
 collect_ignore_glob = [] if sys.platform == "linux" else ["test_*.py"]  # they look into /proc
 
 
+@cache
+def _grow_the_arena() -> None:
+    """It lives as long as the process, and so do its lock file and, until 3.12, its old mappings."""
+    blocks = [default_arena().allocate(LARGEST) for _ in range(64)]
+    with blocks[0].lock():
+        pass
+
+
 @pytest.fixture(autouse=True)
 def _nothing_left_behind() -> Iterator[None]:
-    with default_arena().allocate(0).lock():
-        pass  # this process's arena, and its lock file, live as long as the process
+    _grow_the_arena()
     with nothing_left_behind():
         yield
+        collect()  # errors and frames that hold arrays
 
 
 @pytest.fixture(scope="module")

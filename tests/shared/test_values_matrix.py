@@ -78,7 +78,9 @@ def test_it_outlives_a_creator_that_is_killed(kind):
 
 
 def test_the_same_counter_twice_in_one_message_is_one_object(pool):
-    assert parallel_map(lambda pair: pair[0] is pair[1], [[far.make("SharedCounter")] * 2], pool=pool)
+    assert parallel_map(
+        lambda pair: pair[0] is pair[1], [[far.make("SharedCounter")] * 2], pool=pool
+    )
 
 
 # --- doors ----------------------------------------------------------------------------------------

@@ -73,7 +73,7 @@ class NearShared:
             assert self.mine.value == 15
 
     def close(self) -> None:
-        self.mine = None
+        self.mine = self.handle = None
 
 
 def make(kind: str) -> Any:

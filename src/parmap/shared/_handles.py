@@ -18,9 +18,11 @@ from parmap._memory.words import WORD, words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, TypeVar
 
     from parmap._memory.arena import Block
+
+    H = TypeVar("H", bound="Handle")
 
 PROCESSES = 500  # that can use one lock at the same time
 OWN = (size_of(PROCESSES) + 63) // 64 * 64  # where a kind's own words begin
@@ -72,12 +74,16 @@ def _key(block: Block) -> tuple[tuple[int, int], int]:
 
 
 def _arrive(kind: type[Handle], ticket: Any, number: int, *extras: Any) -> Handle:
-    block = arrive(ticket, number)
+    return handle_of(kind, arrive(ticket, number), *extras)
+
+
+def handle_of(kind: type[H], block: Block, *extras: Any) -> H:
+    """Return this process's one handle over a block that has been prepared."""
     with _lock:
         known = _handles.get(_key(block))
         handle = None if known is None else known()
         # Another kind: the block was used again, and its former handle lives on in a cycle.
-        if handle is None or type(handle) is not kind:
+        if not isinstance(handle, kind) or type(handle) is not kind:
             for gone in [key for key, weak in _handles.items() if weak() is None]:
                 del _handles[gone]
             handle = kind.__new__(kind)

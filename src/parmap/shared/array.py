@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from parmap._memory.arena import Block
     from parmap._memory.transit import Ticket
-    from parmap.shared.guard import Guard
     from parmap.shared.layout import Layout
+    from parmap.shared.locks import Lock
 
 
 class SharedArray:
@@ -81,7 +81,7 @@ class SharedArray:
         @overload
         def __new__(cls, data: Iterable[Any], /) -> Self: ...
 
-    def __new__(cls, *arguments: Any, shape: Any = None) -> SharedArray:
+    def __new__(cls, *arguments: Any, shape: Any = None) -> SharedArray:  # noqa: PYI034 - no subclass
         layout, data = layout_of(arguments, shape)
         return _create(layout, data)
 
@@ -99,8 +99,8 @@ class SharedArray:
         return _create(layout, data)
 
     @property
-    def lock(self) -> Guard:
-        """The array's own lock, for ``with a.lock:``. It is released when its holder dies."""
+    def lock(self) -> Lock:
+        """The array's own `parmap.Lock`, which nothing here takes by itself: ``with a.lock:``."""
         return guard_of(self._block)
 
     @property

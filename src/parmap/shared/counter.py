@@ -43,7 +43,9 @@ _OWNER = 1
 MOST_CELLS = 126
 _BYTES = (_FIRST + MOST_CELLS * _STEP) * 8
 
-_NEARLY_FULL = 1 << 62  # a cell with more in it is not taken over: its next owner would soon overflow
+_NEARLY_FULL = (
+    1 << 62
+)  # a cell with more in it is not taken over: its next owner would soon overflow
 _LOOK_AGAIN = 1.0  # seconds; in a crowd of more threads than cells the dead are looked for so often
 
 

@@ -135,7 +135,9 @@ def _type(what: Any) -> tuple[str | None, Any]:
     kind = kind_of(what)
     if kind is not None:
         if kind.code not in _CODES:
-            raise TypeError("a SharedArray cannot hold text: encode it, and use 'c'; or a SharedList")
+            raise TypeError(
+                "a SharedArray cannot hold text: encode it, and use 'c'; or a SharedList"
+            )
         return kind.code, None
     try:
         import numpy as np
