@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from functools import cache
 from typing import TYPE_CHECKING
@@ -28,6 +29,15 @@ def _grow_the_arena() -> None:
     blocks = [default_arena().allocate(LARGEST) for _ in range(64)]
     with blocks[0].lock():
         pass
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _cheap_collections() -> Iterator[None]:
+    """What was there before the tests need not be looked at by each of their many collections."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

@@ -255,7 +255,9 @@ def test_a_finaliser_and_a_signal_handler_may_add():
             while other.exitcode is None:
                 counter.add(1)
                 added += 1
-                if added % 1000 == 0 and os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                if added % 1000 == 0 and os.waitid(
+                    os.P_PID, other.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT
+                ):
                     other.end_well()
     finally:
         signal.signal(signal.SIGUSR2, before)
