@@ -13,7 +13,6 @@ import json
 import multiprocessing
 import statistics
 import time
-from multiprocessing.managers import SyncManager
 from multiprocessing.shared_memory import SharedMemory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +20,7 @@ from parmap import Pool, SharedArray, SharedCounter, SharedValue, parallel_map
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from multiprocessing.managers import SyncManager
 
 fork = multiprocessing.get_context("fork")
 

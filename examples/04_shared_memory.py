@@ -13,7 +13,14 @@ from __future__ import annotations
 import os
 from array import array
 
-from parmap import SharedArray, SharedCounter, SharedValue, parallel_map, run_workers
+from parmap import (
+    SharedArray,
+    SharedCounter,
+    SharedValue,
+    WorkerLostError,
+    parallel_map,
+    run_workers,
+)
 
 ROUNDS = 2000
 
@@ -103,5 +110,5 @@ def die(rank: int) -> None:
 
 try:
     run_workers(die, 1)
-except Exception as error:
+except WorkerLostError as error:
     print("  ", type(error).__name__, "|", total.update(lambda n: n + 1))

@@ -34,11 +34,14 @@ def test_it_holds_what_an_array_holds(code, size):
 @pytest.mark.parametrize(
     ("arguments", "code", "elements"),
     [
-        (("d", (1, 2)), "d", [1.0, 2.0]), (("q", range(3)), "q", [0, 1, 2]), ((bool, 2), "?", [False] * 2),
+        (("d", (1, 2)), "d", [1.0, 2.0]), (("q", range(3)), "q", [0, 1, 2]),
+        ((bool, 2), "?", [False] * 2),
         ((int, [1]), "q", [1]), ((float, 1), "d", [0.0]), (([1, 2],), "q", [1, 2]),
         (([1, 2.5],), "d", [1.0, 2.5]), (([True],), "?", [True]), ((b"abc",), "c", b"abc"),
-        (("c", b"abc"), "c", b"abc"), (("c", [b"a", b"b"]), "c", b"ab"), ((array.array("h", [1]),), "q", [1]),
-        ((np.float32, 2), "f", [0.0, 0.0]), (("float64", [1]), "d", [1.0]), ((np.dtype("?"), 1), "?", [False]),
+        (("c", b"abc"), "c", b"abc"), (("c", [b"a", b"b"]), "c", b"ab"),
+        ((array.array("h", [1]),), "q", [1]),
+        ((np.float32, 2), "f", [0.0, 0.0]), (("float64", [1]), "d", [1.0]),
+        ((np.dtype("?"), 1), "?", [False]),
         ((np.arange(3, dtype="i4"),), "i", [0, 1, 2]), (("d", np.arange(2)), "d", [0.0, 1.0]),
     ],
 )  # fmt: skip
@@ -53,10 +56,13 @@ def test_type_and_data_are_given_in_many_ways(arguments, code, elements):
     [
         ((), TypeError, "typecode and a length"), (("d",), TypeError, "nothing of a length"),
         (("d", -1), ValueError, "negative"), (("d", 1.5), TypeError, "integer, not 1.5"),
-        (("zz", 3), TypeError, "'zz'"), (("u", 3), TypeError, "text"), ((object, 3), TypeError, "SharedList"),
-        (("d", ["x"]), TypeError, "elements of a SharedArray of 'd'"), (("b", [300]), OverflowError, "'b'"),
+        (("zz", 3), TypeError, "'zz'"), (("u", 3), TypeError, "text"),
+        ((object, 3), TypeError, "SharedList"),
+        (("d", ["x"]), TypeError, "elements of a SharedArray of 'd'"),
+        (("b", [300]), OverflowError, "'b'"),
         (([1, "x"],), TypeError, "not clear"), (([],), TypeError, "not clear"),
-        (("i", np.array([1.5])), TypeError, "same_kind"), (("?", ["x"]), TypeError, "True or False"),
+        (("i", np.array([1.5])), TypeError, "same_kind"),
+        (("?", ["x"]), TypeError, "True or False"),
     ],
 )  # fmt: skip
 def test_bad_arguments_are_refused_with_the_cure(arguments, error, words):
@@ -78,7 +84,8 @@ def test_a_shape_and_data_must_fit():
     [
         ("d", 0, "x", TypeError), ("i", 0, 1.5, TypeError), ("b", 0, 300, OverflowError),
         ("?", 0, "x", TypeError), ("c", 0, b"xy", TypeError), ("d", 9, 1.0, IndexError),
-        ("d", "x", 1.0, TypeError), ("d", slice(0, 2), [1.0], ValueError), ("d", slice(0, 2), 0, TypeError),
+        ("d", "x", 1.0, TypeError), ("d", slice(0, 2), [1.0], ValueError),
+        ("d", slice(0, 2), 0, TypeError),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_and_nothing_changes(code, key, wrong, error):
