@@ -2,7 +2,7 @@
 
     python benchmarks/shared.py [--rounds N] [--json] [SCENARIO ...]
 
-A scenario is a table of contestants, the first of them parmap's; each does the same `count` times in
+A scenario is a table of contestants, the first of them parmap's; each does the same many times in
 some processes at once, and is measured there: microseconds of wall and of CPU for each operation.
 """
 
@@ -30,7 +30,7 @@ class Scenario(NamedTuple):
 
     contestants: dict[str, Callable[[], Callable[[], object]]]  # makes the operation
     processes: int = 1
-    count: int = 50_000
+    times: int = 50_000
     slow: frozenset[str] = frozenset({"Manager"})  # a tenth of the count is enough for these
 
 
@@ -175,14 +175,14 @@ SCENARIOS: dict[str, Scenario] = {
             "Array": created(lambda: fork.Array("d", 100)),
             "SharedMemory": created(shared_memory(800)),
         },
-        count=2_000,
+        times=2_000,
     ),
     "array create 1e6": Scenario(
         {
             "SharedArray": created(lambda: SharedArray("d", 1_000_000)),
             "SharedMemory": created(shared_memory(8_000_000)),
         },
-        count=1_000,
+        times=1_000,
     ),
 }
 
@@ -244,7 +244,7 @@ def main() -> None:
         rounds: dict[str, list[Timing]] = {who: [] for who in scenario.contestants}
         for _ in range(options.rounds):
             for who, make in scenario.contestants.items():
-                count = scenario.count // (10 if who in scenario.slow else 1)
+                count = scenario.times // (10 if who in scenario.slow else 1)
                 rounds[who].append(measure(make, scenario.processes, count))
         report[name] = {
             who: Timing(*map(statistics.median, zip(*timings, strict=True)))

@@ -249,12 +249,17 @@ def test_reads_stay_between_the_adds_that_ended_and_those_that_began():
         other.end_well()
 
 
-def test_a_finaliser_and_a_signal_handler_may_add():
+def test_a_signal_handler_may_add_at_any_moment():
+
+    def send_signals(me):
+        for _ in range(50):
+            os.kill(os.getppid(), signal.SIGUSR2)
+
     counter = SharedCounter()
     counter.add(0)
     before = signal.signal(signal.SIGUSR2, lambda *_: counter.add(1))
     try:
-        with child(lambda me: [os.kill(os.getppid(), signal.SIGUSR2) for _ in range(50)]) as other:
+        with child(send_signals) as other:
             added = 0
             while other.exitcode is None:
                 counter.add(1)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from parmap import Pool, SharedValue, parallel_map
-from parmap.shared.kinds import KINDS
+from parmap.shared._kinds import KINDS
 from support import shared_far as far
 from support.channel_peers import Running, child
 from support.gates import warm_pool

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, overload
 
 from parmap._memory.arena import LARGEST, arrive, default_arena
 from parmap._memory.segment import Segment
-from parmap.shared.exported import base_of, numpy_view, view_of
-from parmap.shared.guard import GUARD_SIZE, guard_of
-from parmap.shared.layout import is_numpy, layout_of, layout_of_numpy
+from parmap.shared._exported import base_of, numpy_view, view_of
+from parmap.shared._guard import GUARD_SIZE, guard_of
+from parmap.shared._layout import is_numpy, layout_of, layout_of_numpy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from parmap._memory.arena import Block
     from parmap._memory.transit import Ticket
-    from parmap.shared.layout import Layout
+    from parmap.shared._layout import Layout
     from parmap.shared.locks import Lock
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from parmap._memory.arena import arrive, default_arena
 from parmap._memory.mutex import mutex_of, prepare, size_of
-from parmap.shared.kinds import KINDS, kind_for, kind_of
+from parmap.shared._kinds import KINDS, kind_for, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from parmap._memory.arena import Block
     from parmap._memory.transit import Ticket
-    from parmap.shared.kinds import Kind
+    from parmap.shared._kinds import Kind
 
     Integers = Literal["b", "B", "h", "H", "i", "I", "l", "L", "q", "Q"]
     Floats = Literal["f", "d"]

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from parmap._memory.segment import Segment
+    from parmap.shared._layout import Layout
     from parmap.shared.array import SharedArray
-    from parmap.shared.layout import Layout
 
 _MOST_CLASSES = 64
 _classes: dict[tuple[str, tuple[int, ...]], Any] = {}

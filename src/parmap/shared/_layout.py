@@ -11,13 +11,13 @@ from array import array as plain_array
 from math import prod
 from operator import index
 
-from parmap.shared.kinds import KINDS, kind_for, kind_of
+from parmap.shared._kinds import KINDS, kind_for, kind_of
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:
     from typing import Any
 
-    from parmap.shared.kinds import Kind
+    from parmap.shared._kinds import Kind
 
 _CODES = "bBhHiIlLqQfd?c"  # a character of text has no format of a buffer
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from parmap._memory.mutex import prepare
 from parmap._memory.words import WORD
-from parmap.shared.handles import OWN, handle_of
+from parmap.shared._handles import OWN, handle_of
 from parmap.shared.locks import Lock
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
