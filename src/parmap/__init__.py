@@ -11,7 +11,7 @@ The house, floor by floor; imports lead down only::
     _driver                      the one loop: wait, events, core, commands, launcher
     _calls  _launch              a call as its caller lives it; processes: started, watched, ended
     _worker  channel             the worker's side; what processes say to each other
-    _wire  options               bytes and objects; what is checked at the door
+    _wire  options  shared       bytes and objects; what is checked at the door; shared state
     _memory  _core  errors       the system's memory and descriptors; the decisions; errors
 
 Everything public is imported here, when it is first used (PEP 562), so that `import parmap` is light.
@@ -58,6 +58,15 @@ if TYPE_CHECKING:
     from parmap.options import Restart as Restart
     from parmap.pool import Pool as Pool
     from parmap.pool import shutdown as shutdown
+    from parmap.shared.array import SharedArray as SharedArray
+    from parmap.shared.barrier import Barrier as Barrier
+    from parmap.shared.condition import Condition as Condition
+    from parmap.shared.counter import SharedCounter as SharedCounter
+    from parmap.shared.events import Event as Event
+    from parmap.shared.locks import Lock as Lock
+    from parmap.shared.locks import RLock as RLock
+    from parmap.shared.semaphores import Semaphore as Semaphore
+    from parmap.shared.value import SharedValue as SharedValue
     from parmap.workers import Worker as Worker
     from parmap.workers import WorkerGroup as WorkerGroup
     from parmap.workers import run_workers as run_workers
@@ -79,6 +88,15 @@ _HOMES = {
     "Receiver": "parmap.channel",
     "Duplex": "parmap.channel",
     "select": "parmap.channel",
+    "Lock": "parmap.shared.locks",
+    "RLock": "parmap.shared.locks",
+    "Semaphore": "parmap.shared.semaphores",
+    "Event": "parmap.shared.events",
+    "Condition": "parmap.shared.condition",
+    "Barrier": "parmap.shared.barrier",
+    "SharedCounter": "parmap.shared.counter",
+    "SharedValue": "parmap.shared.value",
+    "SharedArray": "parmap.shared.array",
     "Progress": "parmap.observe.progress",
     "CallTimeoutError": "parmap.errors",
     "ParmapError": "parmap.errors",
@@ -100,6 +118,7 @@ _HOMES = {
 }
 
 __all__ = [  # pyright wants the literal names
+    "Barrier",
     "BrokenChannelError",
     "CallTimeoutError",
     "Channel",
@@ -107,19 +126,27 @@ __all__ = [  # pyright wants the literal names
     "ChannelError",
     "ChannelFull",
     "ClosedChannelError",
+    "Condition",
     "Duplex",
     "EndOfChannel",
+    "Event",
     "InternalError",
+    "Lock",
     "ParmapError",
     "Pool",
     "PoolClosedError",
     "Progress",
+    "RLock",
     "Receiver",
     "RemoteError",
     "Restart",
     "ResultIterator",
+    "Semaphore",
     "Sender",
     "SerializationError",
+    "SharedArray",
+    "SharedCounter",
+    "SharedValue",
     "TaskErrorGroup",
     "TaskFailure",
     "Worker",

@@ -31,6 +31,7 @@ from parmap.errors import (
     SerializationError,
 )
 from support import channel_far as far
+from support import transports
 from support.channel_peers import Running, child, collect, wait_until_blocked
 from support.gates import PATIENCE, Gate, wait_until, warm_pool
 from support.tasks import BreaksInPickle, BreaksInUnpickle, KillsInUnpickle
@@ -177,10 +178,10 @@ def travelling_to_a_task_that_waits_in_the_queue(case):
 
 def open_in_a_worker(case):
     with case.make() as end:
-        case.pool.submit(far.keep, end).result(PATIENCE)
+        case.pool.submit(transports.keep, end).result(PATIENCE)
     del end
     yield
-    case.pool.submit(far.forget).result(PATIENCE)
+    case.pool.submit(transports.forget).result(PATIENCE)
 
 
 def made_by_another_process(case):
@@ -337,7 +338,7 @@ def its_process_exited(case):
 def its_process_exited_holding_it(case):
     def hold(me):
         case.watcher.close()
-        far.keep(case.make())
+        transports.keep(case.make())
 
     with child(hold) as process:
         process.end_well()
@@ -360,7 +361,7 @@ def its_process_was_killed(case):
 def its_worker_was_killed(case):
     with Pool(1) as pool:
         with case.make() as end:
-            pool.submit(far.keep, end).result(PATIENCE)
+            pool.submit(transports.keep, end).result(PATIENCE)
         del end
         pid = pool.submit(os.getpid).result(PATIENCE)
         assert case.looks_open()
@@ -429,7 +430,7 @@ def taken_from_a_message_by_a_process_that_was_killed(case):
 
     def take(me):
         case.watcher.close()
-        far.keep(carrier.receive(timeout=PATIENCE))
+        transports.keep(carrier.receive(timeout=PATIENCE))
         me.say("taken")
         signal.pause()
 
@@ -714,7 +715,7 @@ def test_the_end_by_a_kill_is_final():
     channel = Channel()
 
     def hold(me):
-        far.keep(channel.sender)
+        transports.keep(channel.sender)
         me.say()
         signal.pause()
 
@@ -891,7 +892,7 @@ def test_a_blocked_send_learns_that_the_last_receiver_was_killed():
 
         def hold(me):
             sender.close()
-            far.keep(channel.receiver)
+            transports.keep(channel.receiver)
             me.say()
             signal.pause()
 
@@ -1329,7 +1330,7 @@ def test_select_wakes_for_a_killed_sender():
 
     def hold(me):
         receiver.close()
-        far.keep(channel.sender)
+        transports.keep(channel.sender)
         me.say()
         signal.pause()
 

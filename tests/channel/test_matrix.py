@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import multiprocessing
 import os
@@ -17,19 +16,25 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from parmap import Pool, parallel_imap, parallel_map
+from parmap import Pool, parallel_map
 from parmap.channel import Channel
 from parmap.errors import EndOfChannel, SerializationError
 from support import channel_far as far
-from support.channel_peers import child, collect
+from support.channel_peers import collect
 from support.gates import PATIENCE, Gate, warm_pool
-from support.tasks import KillsInUnpickle, identity
+from support.tasks import KillsInUnpickle
+from support.transports import (
+    METHOD_TRANSPORTS,
+    METHODS,
+    TRANSPORTS,
+    Road,
+    keep,
+    use_kept,
+    written,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
-
-METHODS = ["fork", "spawn", "forkserver"]
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +42,6 @@ def pool(tmp_path_factory) -> Iterator[Pool]:
     """A worker that runs already."""
     with warm_pool(tmp_path_factory.mktemp("pool"), 1) as pool:
         yield pool
-
-
-class Road:
-    """What a transport may need besides the handle."""
-
-    def __init__(self, pool: Pool, folder: Path) -> None:
-        self.pool = pool
-        self.folder = folder
 
 
 @pytest.fixture
@@ -57,142 +54,6 @@ def near(request) -> Iterator[far.Near]:
     near = far.Near(request.param)
     yield near
     near.close()
-
-
-# --- transports: each brings the handle to `far.use`, and returns what that returned --------------
-
-
-def argument_to_a_fresh_worker(near, road):
-    with Pool(1) as pool:
-        return parallel_map(far.use, [near.give()], pool=pool)[0]
-
-
-def argument_to_a_running_worker(near, road):
-    return parallel_map(far.use, [near.give()], pool=road.pool)[0]
-
-
-def argument_to_the_shared_pool(near, road):
-    return parallel_map(far.use, [near.give()], max_workers=1)[0]
-
-
-def argument_of_submit(near, road):
-    return road.pool.submit(far.use_second, "first", handle=near.give()).result(PATIENCE)
-
-
-def item_of_a_lazy_map(near, road):
-    (answer,) = parallel_imap(far.use, (near.give() for _ in range(1)), pool=road.pool)
-    return answer
-
-
-def inside_other_data(near, road):
-    item = {"deep": [1, (near.give(),)]}
-    return parallel_map(lambda x: far.use(x["deep"][1][0]), [item], pool=road.pool)[0]
-
-
-def closure(near, road):
-    handle = near.give()
-    return parallel_map(lambda _: far.use(handle), [0], pool=road.pool)[0]
-
-
-def partial(near, road):
-    fn = functools.partial(far.use_second, handle=near.give())
-    return parallel_map(fn, [0], pool=road.pool)[0]
-
-
-def closure_in_a_fresh_worker(near, road):
-    handle = near.give()
-    with Pool(1) as pool:
-        return parallel_map(lambda _: far.use(handle), [0], pool=pool)[0]
-
-
-def result_of_a_task(near, road):
-    (handle,) = parallel_map(identity, [near.give()], pool=road.pool)
-    answer = far.use(handle)
-    handle.close()
-    return answer
-
-
-def kept_by_one_task_for_the_next(near, road):
-    road.pool.submit(far.keep, near.give()).result(PATIENCE)
-    answer = road.pool.submit(far.use_kept).result(PATIENCE)
-    road.pool.submit(far.forget).result(PATIENCE)
-    return answer
-
-
-def from_worker_to_worker(near, road):
-    """Forwarded by a worker to a worker of its own."""
-    return parallel_map(forward, [near.give()], pool=road.pool)[0]
-
-
-def forward(handle):
-    with Pool(1) as pool:
-        return parallel_map(far.use, [handle], pool=pool)[0]
-
-
-def initargs(near, road):
-    with Pool(1, initializer=far.keep, initargs=(near.give(),)) as pool:
-        return parallel_map(far.use_kept, [0], pool=pool)[0]
-
-
-def through_a_channel(near, road):
-    carrier: Channel[Any] = Channel()
-    carrier.send(near.give())
-    handle = carrier.receive(timeout=PATIENCE)
-    carrier.close()
-    answer = far.use(handle)
-    handle.close()
-    return answer
-
-
-def through_a_channel_inside_data(near, road):
-    carrier: Channel[Any] = Channel()
-    carrier.send(["x", {"handle": near.give()}, b"y" * 200_000])
-    with carrier.receive(timeout=PATIENCE)[1]["handle"] as handle:
-        return far.use(handle)
-
-
-def through_a_channel_to_a_worker(near, road):
-    carrier: Channel[Any] = Channel()
-    carrier.send(near.give())
-    return road.pool.submit(far.relay, carrier).result(PATIENCE)
-
-
-def through_a_channel_that_travelled_through_a_channel(near, road):
-    outer: Channel[Any] = Channel()
-    inner: Channel[Any] = Channel()
-    inner.send(near.give())
-    outer.send(inner)
-    inner.close()
-    del inner
-    collect()
-    return road.pool.submit(far.relay, outer.receive(timeout=PATIENCE)).result(PATIENCE)
-
-
-def through_a_channel_while_the_receiver_waits(near, road):
-    carrier: Channel[Any] = Channel()
-    future = road.pool.submit(far.relay, carrier)
-    carrier.send(near.give())
-    return future.result(PATIENCE)
-
-
-def inherited_by_os_fork(near, road):
-    handle = near.give()
-    with child(lambda me: me.say(far.use(handle))) as process:
-        if near.kind != "Channel":
-            handle.close()
-        answer = process.hear()
-        process.end_well()
-    return answer
-
-
-TRANSPORTS = [
-    argument_to_a_fresh_worker, argument_to_a_running_worker, argument_to_the_shared_pool,
-    argument_of_submit, item_of_a_lazy_map, inside_other_data, closure, partial,
-    closure_in_a_fresh_worker, result_of_a_task, kept_by_one_task_for_the_next,
-    from_worker_to_worker, initargs, through_a_channel, through_a_channel_inside_data,
-    through_a_channel_to_a_worker, through_a_channel_that_travelled_through_a_channel,
-    through_a_channel_while_the_receiver_waits, inherited_by_os_fork,
-]  # fmt: skip
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS, ids=lambda transport: transport.__name__)
@@ -214,56 +75,13 @@ def assert_over(near: far.Near) -> None:
 # --- the start methods, of Pool and of plain multiprocessing --------------------------------------
 
 
-def argument_of_a_pool(handles, path, method):
-    with Pool(1, start_method=method) as pool:
-        return parallel_map(far.use_all, [handles], pool=pool)[0]
-
-
-def initargs_of_a_pool(handles, path, method):
-    with Pool(1, start_method=method, initializer=far.keep, initargs=tuple(handles)) as pool:
-        handles.clear()
-        return parallel_map(far.use_all_kept, [0], pool=pool)[0]
-
-
-def arguments_of_a_process(handles, path, method):
-    """The parent drops its own as soon as `start` has returned."""
-    context: Any = multiprocessing.get_context(method)
-    process = context.Process(target=far.use_all_and_write, args=(handles, path))
-    process.start()
-    handles.clear()
-    return written(process, path)
-
-
-def through_a_channel_to_a_process(handles, path, method):
-    context: Any = multiprocessing.get_context(method)
-    carrier: Channel[Any] = Channel()
-    process = context.Process(target=far.relay_all_and_write, args=(carrier, path))
-    process.start()
-    carrier.send(handles)
-    handles.clear()
-    return written(process, path)
-
-
-def written(process, path):
-    """What a process that returns nothing has written."""
-    process.join(PATIENCE)
-    assert process.exitcode == 0
-    process.close()
-    with open(path, encoding="utf-8") as file:
-        return eval(file.read())
-
-
-METHOD_TRANSPORTS = [
-    argument_of_a_pool, initargs_of_a_pool, arguments_of_a_process, through_a_channel_to_a_process,
-]  # fmt: skip
-
-
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("transport", METHOD_TRANSPORTS, ids=lambda transport: transport.__name__)
 def test_handles_work_under_every_start_method(transport, method, tmp_path):
     """All kinds go together, since each process takes its time to start."""
     nears = [far.Near(kind) for kind in far.KINDS]
-    answers = transport([near.give() for near in nears], str(tmp_path / "answer"), method)
+    uses, path = [near.use for near in nears], str(tmp_path / "answer")
+    answers = transport(uses, [near.give() for near in nears], path, method)
     for near, answer in zip(nears, answers, strict=True):
         near.check(answer)
         assert_over(near)
@@ -291,8 +109,8 @@ def test_initargs_of_other_pools_carry_handles(method):
     context: Any = multiprocessing.get_context(method)
     channel: Channel[Any] = Channel()
     with channel.receiver as receiver:
-        with ProcessPoolExecutor(1, context, far.keep, (channel,)) as executor:
-            assert executor.submit(far.use_kept).result(PATIENCE) is None
+        with ProcessPoolExecutor(1, context, keep, (channel,)) as executor:
+            assert executor.submit(use_kept, far.use).result(PATIENCE) is None
         assert receiver.receive(timeout=PATIENCE) == far.THERE
         channel.close()
 

@@ -6,35 +6,19 @@ Where it promises less than the native one the tests themselves say so, with `co
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from support.scripts import environment
+from support.portable import run_portable
 
 HERE = Path(__file__).parent
-# Bounded by the minute after which a hung test ends a run.
-LIMIT = 55
 
 pytestmark = pytest.mark.skipif("PARMAP_PORTABLE" in os.environ, reason="this run is portable")
 
 
-def run_portable(names: list[str], folder: Path, *options: str) -> None:
-    seed = os.environ.get("PARMAP_TEST_SEED", "1")
-    done = subprocess.run(
-        [
-            sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider",
-            "-o", f"faulthandler_timeout={LIMIT - 10}", f"--basetemp={folder / 'base'}",
-            *options, *(str(HERE / f"test_{name}.py") for name in names),
-        ],
-        env=environment(PARMAP_PORTABLE="1", HYPOTHESIS_PROFILE="dev", PARMAP_TEST_SEED=seed),
-        cwd=HERE.parent.parent, stdin=subprocess.DEVNULL, text=True, check=False,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=LIMIT,
-    )  # fmt: skip
-
-    assert done.returncode == 0, done.stdout[-20_000:]
+def files(*names: str) -> list[Path]:
+    return [HERE / f"test_{name}.py" for name in names]
 
 
 @pytest.mark.slow
@@ -42,7 +26,7 @@ def test_the_portable_implementation_keeps_the_table_and_the_matrix(tmp_path):
     """Of the handles those that are made of the others; `make stress` runs them all."""
     arrives = "where_it_arrives and (Channel or Duplex)"
     chosen = f"counts or machine or cannot_go or start_method or ({arrives})"
-    run_portable(["ends", "matrix", "machine"], tmp_path, "-k", chosen)
+    run_portable(files("ends", "matrix", "machine"), tmp_path, "-k", chosen)
 
 
 @pytest.mark.slow
@@ -50,10 +34,10 @@ def test_the_portable_implementation_survives_kills(tmp_path):
     asleep = "killed_while_blocked and third and asleep"
     pending = "pending and first or soon_after or stopped_anywhere"
     chosen = f"{asleep} or {pending} or random_kills and small-2"
-    run_portable(["kills"], tmp_path, "-k", chosen)
+    run_portable(files("kills"), tmp_path, "-k", chosen)
 
 
 @pytest.mark.stress
 @pytest.mark.parametrize("name", ["ends", "matrix", "machine", "properties", "sizes", "kills"])
 def test_the_portable_implementation_passes_everything(name, tmp_path):
-    run_portable([name], tmp_path)
+    run_portable(files(name), tmp_path)

@@ -18,8 +18,6 @@ KINDS = ["Channel", "Sender", "Receiver", "Duplex"]
 THERE = "from the far side"
 HERE = "from the near side"
 
-kept: list[Any] = []  # what this process was given to keep
-
 
 class Near:
     """One handle of a kind, and what the near side needs to see whether it works elsewhere."""
@@ -49,6 +47,18 @@ class Near:
         handle, self.handle = self.handle, None
         return handle
 
+    @staticmethod
+    def use(handle: Any) -> Any:
+        return use(handle)
+
+    def drop(self, handle: Any) -> None:
+        handle.close()
+
+    def leave_to_child(self, handle: Any) -> None:
+        """An end that was inherited counts here as well; a neutral channel counts nowhere."""
+        if self.kind != "Channel":
+            handle.close()
+
     def check(self, answer: Any) -> None:
         """What the far side got, and what came of it, must be right; `answer` is `use`'s."""
         assert answer == (None if self.kind in ("Channel", "Sender") else HERE)
@@ -76,19 +86,6 @@ def use(handle: Any) -> Any:
     return answer
 
 
-def use_second(_: object, handle: Any) -> Any:
-    return use(handle)
-
-
-def use_all(handles: list[Any]) -> list[Any]:
-    return [use(handle) for handle in handles]
-
-
-def use_all_and_write(handles: list[Any], path: str) -> None:
-    """For transports that return nothing: the answers go into a file."""
-    write(use_all(handles), path)
-
-
 def name_kinds(handles: list[Any], path: str) -> None:
     write([type(handle).__name__ for handle in handles], path)
 
@@ -96,23 +93,6 @@ def name_kinds(handles: list[Any], path: str) -> None:
 def write(answers: list[Any], path: str) -> None:
     with open(path, "w", encoding="utf-8") as file:
         file.write(repr(answers))
-
-
-def keep(*things: Any) -> None:
-    """Keep handles in this process; also an initializer."""
-    kept.extend(things)
-
-
-def use_kept(_: object = None) -> Any:
-    return use(kept[-1])
-
-
-def use_all_kept(_: object = None) -> list[Any]:
-    return use_all(kept)
-
-
-def forget(_: object = None) -> None:
-    kept.clear()
 
 
 def wait_for(gate: Gate) -> None:
@@ -147,12 +127,3 @@ def make(kind: str) -> tuple[Any, Any]:
     with channel.sender as sender:
         sender.send(HERE)
     return channel.receiver, channel
-
-
-def relay(carrier: Any) -> Any:
-    """Take a handle out of another channel and use it."""
-    return use(carrier.receive(timeout=PATIENCE))
-
-
-def relay_all_and_write(carrier: Any, path: str) -> None:
-    use_all_and_write(carrier.receive(timeout=PATIENCE), path)

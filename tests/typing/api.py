@@ -87,3 +87,32 @@ def handle(error: BaseException) -> None:
         assert_type(error.exitcode, int | None)
     if failure := parmap.failure_of(error):
         assert_type(failure, TaskFailure)
+
+
+lock = parmap.RLock()
+assert_type(lock.acquire(timeout=1), bool)
+with lock as got:
+    assert_type(got, bool)
+    assert_type(lock.was_abandoned, bool)
+condition = parmap.Condition(lock)
+assert_type(condition.wait_for(lambda: words), list[str])
+assert_type(parmap.Semaphore(2).value, int)
+assert_type(parmap.Barrier(2).wait(timeout=1), int)
+assert_type(parmap.Event().wait(), bool)
+
+# Shared values know what they hold, from the initial value or from the typecode.
+assert_type(parmap.SharedValue(0.5), parmap.SharedValue[float])
+assert_type(parmap.SharedValue("i", 10), parmap.SharedValue[int])
+assert_type(parmap.SharedValue("c"), parmap.SharedValue[bytes])
+assert_type(parmap.SharedValue(bool), parmap.SharedValue[bool])
+assert_type(parmap.SharedValue(1).value, int)
+assert_type(parmap.SharedValue(1).fetch_add(2), int)
+assert_type(parmap.SharedValue(1.5).update(abs), float)
+assert_type(parmap.SharedValue(1).compare_exchange(1, 2), bool)
+counter = parmap.SharedCounter(3)
+counter += 1
+assert_type(counter.reset(), int)
+assert_type(counter.value, int)
+assert_type(parmap.SharedArray("d", 5), parmap.SharedArray)
+assert_type(parmap.SharedArray.from_numpy(None), parmap.SharedArray)
+assert_type(parmap.SharedArray(int, shape=(2, 3)).shape, tuple[int, ...])

@@ -2,7 +2,6 @@
 
 * `ends`      pure: the states of an end, and its legal moves
 * `layout`    where everything lies in the shared memory
-* `mutex`     the lock of one channel: what happens under it, and who releases it for the dead
 * `ring`      slots of exact capacity, published by one store; README.md has the proof
 * `large`     messages that fit no slot; `heap` has their blocks, used again and again
 * `fast`      the everyday path of the ring, written out

@@ -16,13 +16,13 @@ from parmap._channel.layout import (
     FLAGS,
     LEVEL,
     LEVELLED,
+    LOCK_AT,
     MOST_CAPACITY,
     RECEIVER_EXISTED,
     SENDER_EXISTED,
     WAITING_RECEIVERS,
     WAITING_SENDERS,
 )
-from parmap._channel.mutex import prepare
 from parmap._channel.presence import Presence
 from parmap._channel.receiving import Receiving
 from parmap._channel.ring import Ring
@@ -31,6 +31,7 @@ from parmap._channel.state import RECEIVER as RECEIVER
 from parmap._channel.state import SENDER as SENDER
 from parmap._channel.waiting import POLLED, watch
 from parmap._memory.keeper import Keeper
+from parmap._memory.mutex import prepare
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Core(Sending, Receiving):
         if not 1 <= capacity <= MOST_CAPACITY:
             raise ValueError(f"capacity must be between 1 and {MOST_CAPACITY}, not {capacity}")
         segment = Ring.new_segment(capacity)
-        prepare(segment)
+        prepare(segment, LOCK_AT)
         parts = (Bell.create(), Bell.create()), (Presence.create(), Presence.create())
         core = cls(segment, *parts, Keeper.create())
         core.made_at = _line_of_caller()
@@ -123,7 +124,6 @@ class Core(Sending, Receiving):
 
     def renew(self) -> None:
         """In a forked child: what must not be shared with the parent."""
-        self._mutex.renew()
         self._fast_put = self._fast_get = None
         self._noticed_by_thread = False
         self.made_at = None  # not by this process

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
-from parmap._channel.mutex import within
+from parmap._memory.patience import within
 from parmap.errors import EndOfChannel
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from parmap._channel.large import Opened
-    from parmap._channel.mutex import IntentMutex
     from parmap._channel.ring import Ring
+    from parmap._memory.intents import IntentMutex
 
 
 def make_put(ring: Ring, mutex: IntentMutex) -> Callable[[bytes], bool]:
@@ -31,15 +31,16 @@ def make_put(ring: Ring, mutex: IntentMutex) -> Callable[[bytes], bool]:
         nonlocal limit
         wake, sent = 0, False
         try:
-            if not lock(False):
-                mutex.wait_for_thread()
-            if mutex.inside:
-                mutex.refuse()
-            mutex.inside = True
-            seq = mutex.seq = mutex.seq + 1
-            intents[slot] = seq
-            if not acquire(False):
-                mutex.wait()
+            if lock(False) and not mutex.inside:
+                mutex.inside = 1
+                seq = mutex.seq = mutex.seq + 1
+                intents[slot] = seq
+                if not acquire(False):
+                    mutex.wait()
+                    seq = 0
+            else:
+                mutex.enter_slowly()
+                seq = 0
             tail = shared[TAIL]
             if tail < limit or tail < (limit := shared[HEAD] + capacity):
                 at = slots + tail % capacity * SLOT
@@ -48,10 +49,13 @@ def make_put(ring: Ring, mutex: IntentMutex) -> Callable[[bytes], bool]:
                     wake = before_tail(wake, 1)
                 shared[TAIL] = tail + 1
                 sent = True
-            release()
-            intents[slot] = -mutex.seq
-            mutex.inside = False
-            unlock()
+            if seq:
+                release()
+                intents[slot] = -seq
+                mutex.inside = 0
+                unlock()
+            else:  # who has waited looks whether others do
+                mutex.leave()
         except BaseException:
             mutex.leave()
             raise
@@ -81,15 +85,16 @@ def make_get(ring: Ring, mutex: IntentMutex) -> Callable[[], bytes | Opened | No
         if head >= known and head >= (known := shared[TAIL]):
             return None  # and those who have something to do there need not wait for this
         try:
-            if not lock(False):
-                mutex.wait_for_thread()
-            if mutex.inside:
-                mutex.refuse()
-            mutex.inside = True
-            seq = mutex.seq = mutex.seq + 1
-            intents[slot] = seq
-            if not acquire(False):
-                mutex.wait()
+            if lock(False) and not mutex.inside:
+                mutex.inside = 1
+                seq = mutex.seq = mutex.seq + 1
+                intents[slot] = seq
+                if not acquire(False):
+                    mutex.wait()
+                    seq = 0
+            else:
+                mutex.enter_slowly()
+                seq = 0
             head = shared[HEAD]
             if head < known or head < (known := shared[TAIL]):
                 at = slots + head % capacity * SLOT
@@ -100,10 +105,13 @@ def make_get(ring: Ring, mutex: IntentMutex) -> Callable[[], bytes | Opened | No
                     shared[HEAD] = head + 1
                 if wake := shared[WAITING_SENDERS]:
                     wake = after_head(wake, 1)
-            release()
-            intents[slot] = -mutex.seq
-            mutex.inside = False
-            unlock()
+            if seq:
+                release()
+                intents[slot] = -seq
+                mutex.inside = 0
+                unlock()
+            else:  # who has waited looks whether others do
+                mutex.leave()
         except BaseException:
             mutex.leave()
             raise

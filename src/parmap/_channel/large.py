@@ -12,7 +12,6 @@ from parmap._channel.layout import (
     HEAD,
     LEVELLED,
     MOST_BYTES,
-    REPAIR,
     SLOT,
     TAIL,
     WAITING_RECEIVERS,
@@ -30,9 +29,10 @@ if TYPE_CHECKING:
 
     from parmap._channel.bell import Bell
     from parmap._channel.messages import Messages, Parcel
-    from parmap._channel.mutex import FileMutex, IntentMutex
     from parmap._channel.presence import Presence
+    from parmap._memory.intents import IntentMutex
     from parmap._memory.keeper import Keeper
+    from parmap._memory.mutex import FileMutex
     from parmap._memory.segment import Segment
 
     R = TypeVar("R")
@@ -72,7 +72,8 @@ class Parcels:
     """The part of a `Ring` that deals with large messages, and what all of it stands on."""
 
     __slots__ = (
-        "_buf", "_enter", "_heap", "_idle_at", "_keeper", "_leave", "_senders", "capacity", "data",
+        "_abandoned", "_buf", "_enter", "_heap", "_idle_at", "_keeper", "_leave", "_senders",
+        "capacity", "data",
         "segment", "slots", "space", "words",
     )  # fmt: skip
 
@@ -94,7 +95,7 @@ class Parcels:
         self._heap = Heap(segment, layout)
         self._keeper = keeper
         self._idle_at = -1
-        self._enter, self._leave = mutex.enter, mutex.leave
+        self._enter, self._leave, self._abandoned = mutex.enter, mutex.leave, mutex.abandoned
         self.data, self.space = bells
         self._senders = senders
 
@@ -187,9 +188,9 @@ class Parcels:
 
     def _has_room(self, nbytes: int) -> bool:
         shared = self.words
-        if shared[REPAIR]:
+        if self._abandoned[0]:  # somebody died under the lock: BYTES may be wrong
             shared[BYTES] = sum(size for _, size in self._queued())
-            shared[REPAIR] = 0
+            self._abandoned[0] = 0
         waiting = shared[TAIL] - shared[HEAD]
         if waiting >= self.capacity:
             return False

@@ -3,7 +3,7 @@
 ::
 
     0       the words below
-    4096    intents of the lock: 64 bytes for each process
+    4096    its lock (`_memory.mutex`)
     ...     per block of the heap: a state byte; its owner; its place   (three tables)
     ...     the slots, 128 bytes each
     ...     the heap; the file grows with it
@@ -13,15 +13,15 @@ Memory that was never touched costs nothing, so tables are as long as they may e
 
 from __future__ import annotations
 
+from parmap._memory.mutex import size_of
+
 SLOT = 128
 WORD = 8
 PAGE = 4096
 
 # Words.  Those that senders write and those that receivers write are cache lines apart.
-LOCK = 0
 CAPACITY = 1
 FLAGS = 2
-REPAIR = 3  # set when somebody died holding the lock: BYTES may be wrong
 NEWS = 4  # changes when a receiver was closed
 TAIL = 8  # how many messages were ever sent ...
 HEAD = 16  # ... and received
@@ -31,9 +31,7 @@ BYTES = 40  # of the heap, in queued messages
 BLOCKS = 48  # how many blocks exist
 HEAP_END = 49
 SWEEP_AT = 50
-SEMAPHORE = 56  # the lock's own 32 bytes
-INTENTS = 64  # how many intents were ever made
-WORDS = 128
+WORDS = 64
 
 # Bits of FLAGS.
 ENDED = 1  # no sender is left, nor can any come
@@ -45,10 +43,8 @@ LEVEL = 8  # somebody polls the bell himself: it is to be readable while somethi
 LEVELLED = 1 << 40
 COUNT = LEVELLED - 1
 
-INTENT_AT = PAGE
-INTENT_SIZE = 64
-MOST_INTENTS = 4096
-TABLES_AT = INTENT_AT + INTENT_SIZE * MOST_INTENTS
+LOCK_AT = PAGE
+MOST_PROCESSES = 4096
 
 MOST_CAPACITY = 1 << 24
 MOST_BYTES = 64 << 20  # waiting in one channel; one larger message alone
@@ -64,7 +60,7 @@ class Layout:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.blocks = min(capacity, _MOST_BLOCKS) + _IN_FLIGHT
-        self.states = TABLES_AT
+        self.states = _up(LOCK_AT + size_of(MOST_PROCESSES), PAGE)
         self.owners = _up(self.states + self.blocks, WORD)
         self.places = self.owners + self.blocks * WORD
         self.slots = _up(self.places + self.blocks * WORD, PAGE)

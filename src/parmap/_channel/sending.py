@@ -8,9 +8,10 @@ from time import monotonic
 from parmap._channel.fast import make_put
 from parmap._channel.layout import COUNT, NEWS, SLOT, WAITING_SENDERS
 from parmap._channel.messages import SMALL, Parcel
-from parmap._channel.mutex import IntentMutex, within
 from parmap._channel.state import GRACE, SENDER, State, left_until
 from parmap._channel.waiting import yields
+from parmap._memory.intents import IntentMutex
+from parmap._memory.patience import within
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:

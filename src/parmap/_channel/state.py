@@ -7,6 +7,8 @@ import time
 from parmap._channel.layout import (
     COUNT,
     FLAGS,
+    LOCK_AT,
+    MOST_PROCESSES,
     NEWS,
     RECEIVER_EXISTED,
     TAIL,
@@ -14,9 +16,9 @@ from parmap._channel.layout import (
     WAITING_SENDERS,
 )
 from parmap._channel.messages import Messages
-from parmap._channel.mutex import mutex_of
 from parmap._channel.ring import Ring
 from parmap._channel.waiting import Waiter
+from parmap._memory.mutex import mutex_of
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:
@@ -63,7 +65,7 @@ class State:
         self.bells = bells
         self.presences = presences
         self._keeper = keeper
-        self._mutex = mutex_of(segment)
+        self._mutex = mutex_of(segment, LOCK_AT, MOST_PROCESSES)
         self.ring = Ring(segment, self._mutex, keeper, bells, presences[SENDER])
         self.words = self.ring.words
         self._messages = Messages()

@@ -169,10 +169,10 @@ class Arena:
         if self._file is not None:
             self._file.hold(number)
 
-    def _travel(self, number: int) -> Ticket:
+    def _travel(self, number: int, what: str) -> Ticket:
         fd = self.segment.fileno()
         fd = duplicate(fd) if self._file is None else self._file.traveller(number)
-        return export_fd(fd, "piece of shared memory", give=True)
+        return export_fd(fd, what, give=True)
 
     def _drop(self, number: int) -> None:
         """Note that a `Block` object is gone; called by the garbage collector, anywhere."""
@@ -226,8 +226,12 @@ class Block:
             raise ValueError("a lock needs 8 bytes inside its block")
         return BlockLock(self, at)
 
+    def tickets(self, what: str) -> tuple[Ticket, int]:
+        """Return what `arrive` makes it from in another process; `what` it is called in errors."""
+        return self.arena._travel(self.number, what), self.number
+
     def __reduce__(self) -> tuple[Callable[[Ticket, int], Block], tuple[Ticket, int]]:
-        return _arrive, (self.arena._travel(self.number), self.number)
+        return arrive, self.tickets("piece of shared memory")
 
     def __repr__(self) -> str:
         return f"<Block {self.number}: {self.nbytes} bytes>"
@@ -293,7 +297,8 @@ def _forget(key: tuple[int, int], gone: ref[Arena]) -> None:
         del _arenas[key]
 
 
-def _arrive(ticket: Ticket, number: int) -> Block:
+def arrive(ticket: Ticket, number: int) -> Block:
+    """Return the block that travelled as these tickets."""
     fd = import_fd(ticket)
     try:
         # Not `fd` itself, which counts as a user of the block as long as it is open.

@@ -15,6 +15,7 @@ name still means that file, and else starts again.
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 from _thread import allocate_lock
@@ -24,6 +25,7 @@ from parmap._memory.host import close_quietly, lift, too_many
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from parmap._memory.segment import Segment
@@ -72,7 +74,12 @@ class NamedLock:
         for gate in self.gate.values():
             gate.renew()
 
-    def __del__(self) -> None:
+    def __del__(self, _finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not _finalizing():  # else `_remove_all` has done it, and half of this module is gone
+            self.remove()
+
+    def remove(self) -> None:
+        """Close the file, and remove it unless somebody uses it."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             _remove_unused(self._path, fd)
@@ -155,6 +162,17 @@ def _names(path: str, fd: int) -> bool:
     except FileNotFoundError:
         return False
     return (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino)
+
+
+def _remove_all() -> None:
+    """At the end of the process, when what still lives is not collected any more."""
+    for weak in list(_locks.values()):
+        lock = weak()
+        if lock is not None:
+            lock.remove()
+
+
+atexit.register(_remove_all)
 
 
 def _renew_all() -> None:

@@ -54,6 +54,7 @@ def serve(link: Link, lifeline: int, page: Segment) -> NoReturn:
         sys.excepthook(type(error), error, error.__traceback__)
     finally:
         hygiene.flush_streams()
+        hygiene.leave_barriers()
         os._exit(status)
 
 

@@ -173,6 +173,7 @@ def _leave_as_processes_do() -> None:
     last = (
         ("threading", "_shutdown"),
         ("parmap._loop", "finish_all"),
+        ("parmap._worker.hygiene", "leave_barriers"),
         ("multiprocessing.util", "_exit_function"),
     )
     try:
