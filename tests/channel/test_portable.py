@@ -37,6 +37,12 @@ def test_the_portable_implementation_survives_kills(tmp_path):
     run_portable(files("kills"), tmp_path, "-k", chosen)
 
 
+@pytest.mark.slow
+def test_the_portable_implementation_tells_who_forgot_to_close(tmp_path):
+    waits = HERE.parent / "integration" / "test_groups_waits.py"
+    run_portable([], tmp_path, str(waits), "-k", "chain or open_end or [receive] or [select]")
+
+
 @pytest.mark.stress
 @pytest.mark.parametrize("name", ["ends", "matrix", "machine", "properties", "sizes", "kills"])
 def test_the_portable_implementation_passes_everything(name, tmp_path):

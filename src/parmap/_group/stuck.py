@@ -16,6 +16,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+from parmap._launch.watch import WatchThread
 from parmap._loop import living_loops
 from parmap.errors import ChannelError
 
@@ -63,9 +64,11 @@ def _still_empty(claims: Claims) -> list[Core]:
 
 
 def _others_may_send(loops: list[Loop[Any, Any]]) -> bool:
-    drivers = {loop.thread for loop in loops}
-    threads = set(threading.enumerate()) - drivers - {threading.current_thread()}
-    return bool(threads) or _has_other_children({pid for loop in loops for pid in loop.pids()})
+    harmless = {loop.thread for loop in loops} | {threading.current_thread()}
+    threads = set(threading.enumerate()) - harmless
+    if not all(isinstance(thread, WatchThread) for thread in threads):
+        return True
+    return _has_other_children({pid for loop in loops for pid in loop.pids()})
 
 
 def _has_other_children(ours: set[int | None]) -> bool:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+class WatchThread(threading.Thread):
+    """Waits for a process, and does nothing else: none of the program's own."""
+
+
 class DeathWatch:
     """Readable (`fileno`) once the process is dead."""
 
@@ -60,5 +64,5 @@ def _watch_by_thread(pid: int, wait: Callable[[], object]) -> int:
         finally:
             os.close(writable)
 
-    threading.Thread(target=watch, name=f"parmap-watch-{pid}", daemon=True).start()
+    WatchThread(target=watch, name=f"parmap-watch-{pid}", daemon=True).start()
     return readable
