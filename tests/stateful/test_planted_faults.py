@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from parmap._core import dispatch, scheduler
+from parmap._core import dispatch, losses, scheduler
 from parmap._core.calls import Call
 from parmap._core.scheduler import Scheduler
 from parmap._core.workers import Staff, Worker
@@ -48,19 +48,19 @@ BY_THE_MACHINE = {
         Scheduler, "_bury_chunks", "for chunk in later]", "for chunk in ()]"
     ),
     "the first item of the chunk is charged, not the one that ran": Fault(
-        scheduler, "guilty_item", "return running", "return chunk.next"
+        losses, "guilty_item", "return running", "return chunk.next"
     ),
     "a call ends while workers still hold items of it": Fault(
         Call, "finished", "and not self.workers", ""
     ),
     "deaths before a chunk is begun are free for ever": Fault(
-        scheduler, "guilty_item", "call.free_deaths += 1", "pass"
+        losses, "guilty_item", "call.free_deaths += 1", "pass"
     ),
     "stale warm workers charge an item": Fault(
-        scheduler, "guilty_item", "worker.id < call.opened", "False"
+        losses, "guilty_item", "worker.id < call.opened", "False"
     ),
     "suspects do not go alone": Fault(
-        Scheduler, "_bury_chunks", "event.running == ev.UNKNOWN", "False"
+        Scheduler, "_bury_chunks", "ev.UNKNOWN in (event.running, worker.late)", "False"
     ),
     "an item that nobody wants is charged": Fault(
         Scheduler, "_bury_chunks", "guilty is not None and book.wants(guilty)", "guilty is not None"

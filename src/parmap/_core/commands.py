@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class Assign:
     `marked`: the worker notes each item's index before it runs it, so that its death is known to
     the item.  `stop_on_failure`: the worker gives the rest back once an item has failed; `patience`:
     also once it has run for so many seconds, since then its items are dearer than those before.
+    `attempt` counts the runs of each of its items, this one included.
     """
 
     worker: int
@@ -29,6 +31,7 @@ class Assign:
     marked: bool
     stop_on_failure: bool
     patience: float | None
+    attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,13 @@ class DropChunks:
 
     worker: int
     chunk: int
+
+
+@dataclass(frozen=True, slots=True)
+class LookAt:
+    """Read the worker's control page (and ask, if its items are not marked); answer with `Looked`."""
+
+    worker: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,31 +64,51 @@ class TerminateWorker:
 
 
 @dataclass(frozen=True, slots=True)
-class KillWorker:
-    """End the worker at once (SIGKILL)."""
+class EndLateWorker:
+    """End the worker and its descendants, but let it write its stack down first: it is stuck."""
 
     worker: int
 
 
 @dataclass(frozen=True, slots=True)
+class KillWorker:
+    """End the worker at once (SIGKILL).  `family`: and all its descendants with it."""
+
+    worker: int
+    family: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Deliver:
-    """Give these outcomes to the caller: `payload` holds items `first .. first + count - 1`."""
+    """Give these outcomes to the caller: `payload` holds items `first .. first + count - 1`, which
+    have been run `attempt` times each.
+    """
 
     call: int
     first: int
     count: int
     payload: object
+    attempt: int = 1
+
+
+class Loss(Enum):
+    """Why an item has no outcome of its own."""
+
+    DIED = "died"  # its worker did
+    LATE = "late"  # it ran longer than its call allows
+    KILLED = "killed"  # its owner ended it
 
 
 @dataclass(frozen=True, slots=True)
 class SettleLost:
-    """This item's worker died while it ran it; tell the caller."""
+    """This item has cost its worker, or was ended while it rested (`who` is None); tell the caller."""
 
     call: int
     index: int
     who: object
     exitcode: int | None
     attempts: int
+    why: Loss = Loss.DIED
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +135,10 @@ Command = (
     StartWorker
     | Assign
     | DropChunks
+    | LookAt
     | StopWorker
     | TerminateWorker
+    | EndLateWorker
     | KillWorker
     | Deliver
     | SettleLost

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from parmap._core.retry import ONCE, RetryPolicy
+
 
 class OnFailure(Enum):
     """What a call does once one of its items has failed."""
@@ -18,12 +20,17 @@ class OnFailure(Enum):
 
 @dataclass(frozen=True, slots=True)
 class CallOpened:
-    """A caller opened a call; at most `cap` workers may serve it at a time."""
+    """A caller opened a call; at most `cap` workers may serve it at a time.
+
+    No item of it may run for longer than `task_timeout` seconds.
+    """
 
     call: int
     cap: int
     chunksize: int | None
     on_failure: OnFailure
+    task_timeout: float | None = None
+    retry: RetryPolicy = ONCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +65,13 @@ class CallCancelled:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskKilled:
+    """The owner of a call of one item wants that item ended, whatever it costs its worker."""
+
+    call: int
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerUp:
     """The process answered for the first time; its initializer may still run."""
 
@@ -83,9 +97,10 @@ class InitializerFailed:
 class ResultsArrived:
     """Outcomes of the items `first .. first + count - 1` of a chunk, in order.
 
-    `failed` are the indexes among them that failed.  `last` closes the chunk: what it has not
-    reported was not run.  `elapsed` (seconds of running) and `nbytes` (both ways) are of this
-    report; `payload` is opaque here.
+    `failed` are the indexes among them that failed.  `retried`: the one item of this report failed
+    with something that its call wants to be retried.  `last` closes the chunk: what it has not
+    reported was not run.  `bloated`: the worker has outgrown the memory it may have.  `elapsed`
+    (seconds of running) and `nbytes` (both ways) are of this report; `payload` is opaque here.
     """
 
     worker: int
@@ -93,7 +108,9 @@ class ResultsArrived:
     first: int
     count: int
     failed: tuple[int, ...] = ()
+    retried: bool = False
     last: bool = False
+    bloated: bool = False
     elapsed: float = 0.0
     nbytes: int = 0
     payload: object = None
@@ -115,6 +132,15 @@ class WorkerDied:
 
 IDLE = -1
 UNKNOWN = -2
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a worker's control page says, as in `WorkerDied`; `began`: since when, for marked items."""
+
+    worker: int
+    running: int
+    began: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,11 +169,13 @@ Event = (
     | InputEnded
     | ItemCancelled
     | CallCancelled
+    | TaskKilled
     | WorkerUp
     | WorkerReady
     | InitializerFailed
     | ResultsArrived
     | WorkerDied
+    | Looked
     | WorkerNotStarted
     | DeadlinePassed
     | ShutdownRequested

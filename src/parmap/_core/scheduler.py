@@ -4,63 +4,35 @@ Rules that everything here keeps:
 
 1. A worker holds chunks of one call at a time, at most two, and answers them in order.
 2. An item is settled once: delivered, or lost with its worker.  It runs a second time only when the
-   worker that held it died, or gave it back unrun.
-3. A worker's death charges the item that was being run and no other.
+   worker that held it died, or gave it back unrun, or when its call wants it to be retried.
+3. A worker's death charges the item that was being run and no other; one that we ended, the item
+   that we ended it for.
 4. A call is finished only when none of its items runs any more, however it ended.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from itertools import count
 from typing import assert_never
 
 from parmap._core import events as ev
-from parmap._core.blame import guilty_item
 from parmap._core.calls import Call, Piece
-from parmap._core.commands import (
-    Assign,
-    Command,
-    Deliver,
-    DropChunks,
-    FailCall,
-    FinishCall,
-    SettleLost,
-)
+from parmap._core.commands import Assign, Command, Deliver, FailCall
+from parmap._core.deadlines import ItemClock
 from parmap._core.dispatch import next_assignment, workers_wanted
 from parmap._core.events import Event, OnFailure, told
+from parmap._core.losses import Losses
 from parmap._core.states import WorkerState
-from parmap._core.workers import KILL_AFTER, Chunk, Staff, Step, Worker
+from parmap._core.workers import KILL_AFTER, Chunk, Step, Worker
 from parmap.errors import InternalError
 
-# A call that is over leaves its running items this long to end by themselves (API.md, section 1).
-GRACE = 0.1
 # After Ctrl-C a person is waiting: all is over within a second.
 HURRIED_KILL_AFTER = 0.4
 # Two failed starts can be chance (memory was short for a moment), a row of them is not.
 START_BUDGET = 3
 
 
-class Scheduler:
-    """The one owner of all state: calls, chunks, workers."""
-
-    def __init__(self, *, limit: int | None = None, idle_timeout: float | None = None) -> None:
-        """At most `limit` workers (None: the largest cap among the open calls); a worker that has
-        been idle for `idle_timeout` seconds is retired (None: never).
-        """
-        # Ordered by links: the first of a plain dict is found by walking over all that went before.
-        self.calls: OrderedDict[int, Call] = OrderedDict()
-        self._staff = Staff(idle_timeout)
-        self.workers = self._staff.members
-        self._limit = limit
-        self._closing = False
-        self._failed_starts = 0
-        self._ids = count(1)
-        self._turns = count(1)
-        self._story: deque[tuple[float, object]] = deque(maxlen=40)
-        self._touched: set[int] = set()  # calls that this event may have finished
-        self._out: list[Command] = []
-        self._now = 0.0
+class Scheduler(Losses):
+    """The decisions about calls and workers; those about items that come to nothing are inherited."""
 
     # ------------------------------------------------------------------ the door
 
@@ -75,27 +47,25 @@ class Scheduler:
 
     def next_deadline(self) -> float | None:
         """The instant at which `DeadlinePassed` is due, or None."""
-        return self._staff.next_deadline()
-
-    def story(self) -> tuple[str, ...]:
-        """The last events, oldest first: what an `InternalError` carries."""
-        return tuple(f"{at:.3f} {event}" for at, event in self._story)
+        staff, rest = self._staff.next_deadline(), self.rests.next_due()
+        return staff if rest is None else rest if staff is None else min(staff, rest)
 
     def appetite(self, call: int) -> int:
         """How many unfinished items keep this call's workers busy."""
         book = self.calls.get(call)
         return 0 if book is None else book.sizer.appetite(self._share(book))
 
-    @property
-    def over(self) -> bool:
-        """Shut down: no call is open and no worker is left."""
-        return self._closing and not self.calls and not self.workers
-
     def _dispatch(self, event: Event) -> None:
         match event:
             case ev.CallOpened():
                 self._open_call(event)
-            case ev.ItemsAdded() | ev.InputEnded() | ev.ItemCancelled() | ev.CallCancelled():
+            case (
+                ev.ItemsAdded()
+                | ev.InputEnded()
+                | ev.ItemCancelled()
+                | ev.CallCancelled()
+                | ev.TaskKilled()
+            ):
                 # The caller could not yet know that its call has ended: that is no error.
                 if (book := self.calls.get(event.call)) is not None:
                     self._caller_said(book, event)
@@ -109,6 +79,8 @@ class Scheduler:
                 self._results(event)
             case ev.WorkerDied():
                 self._worker_died(event)
+            case ev.Looked():
+                self._looked(event)
             case ev.WorkerNotStarted(worker, reason):
                 del self.workers[self._known(worker).id]
                 self._start_failed(reason, None)
@@ -126,12 +98,23 @@ class Scheduler:
             self._out.append(FailCall(event.call, "closed"))
             return
         self._failed_starts = 0  # times may be better now
-        book = Call(event.call, event.cap, event.chunksize, event.on_failure)
+        book = Call(
+            event.call,
+            event.cap,
+            event.chunksize,
+            event.on_failure,
+            event.task_timeout,
+            event.retry,
+        )
         book.opened = next(self._ids)
         self.calls[book.id] = book
 
     def _caller_said(
-        self, book: Call, event: ev.ItemsAdded | ev.InputEnded | ev.ItemCancelled | ev.CallCancelled
+        self,
+        book: Call,
+        event: (
+            ev.ItemsAdded | ev.InputEnded | ev.ItemCancelled | ev.CallCancelled | ev.TaskKilled
+        ),
     ) -> None:
         self._touched.add(book.id)
         match event:
@@ -144,48 +127,8 @@ class Scheduler:
             case ev.CallCancelled(_, hurry):
                 book.stop(0)
                 self._drop_unwanted(book, kill_after=HURRIED_KILL_AFTER if hurry else None)
-
-    def _failed(self, book: Call, index: int) -> None:
-        """An item of this call has failed: stop as far as the call wishes."""
-        if book.on_failure is OnFailure.CONTINUE:
-            return
-        book.stop(index if book.on_failure is OnFailure.FINISH_EARLIER else 0)
-        self._drop_unwanted(book)
-
-    def _drop_unwanted(self, book: Call, *, kill_after: float | None = None) -> None:
-        """Make the workers give back what this call no longer wants; be patient, but not for ever."""
-        for worker_id in sorted(book.workers):
-            worker = self.workers[worker_id]
-            if kill_after is not None and worker.state is WorkerState.LEAVING:
-                worker.hurry(self._now + kill_after)
-            if worker.state is not WorkerState.BUSY or book.wants(worker.chunks[0].next):
-                continue
-            if worker.step is Step.TERMINATE and kill_after is None:
-                continue  # it has been told before
-            self._out.append(DropChunks(worker_id, worker.chunks[-1].id))
-            if kill_after is None:
-                worker.expect(Step.TERMINATE, self._now + GRACE)
-            else:
-                self._out += self._staff.terminate(worker, self._now, kill_after)
-
-    def _finish_calls(self) -> None:
-        for number in sorted(self._touched):
-            book = self.calls.get(number)
-            if book is not None and book.finished:
-                del self.calls[number]
-                self._out.append(book.failure or FinishCall(number))
-        self._touched.clear()
-        if self._closing and not self.calls:
-            self._out += self._staff.stop_all(self._now)
-
-    def _fail_calls(self, reason: str, exitcode: int | None = None, payload: object = None) -> None:
-        """The engine cannot serve: every open call ends with this, once nothing of it runs."""
-        for book in self.calls.values():
-            self._touched.add(book.id)
-            if book.failure is None or book.stop_at is None:  # else it is ending: why, is known
-                book.failure = FailCall(book.id, reason, exitcode, payload)
-            book.stop(0)
-            self._drop_unwanted(book)
+            case ev.TaskKilled():
+                self._task_killed(book)
 
     # ------------------------------------------------------------------ workers
 
@@ -216,26 +159,47 @@ class Scheduler:
         if event.first + event.count > chunk.stop:
             raise InternalError(f"worker {worker.id} answered too much: {event}", self.story())
         chunk.reported += event.count
+        worker.bloated |= event.bloated
         book = self._open(chunk.call)
         book.free_deaths = 0
         book.sizer.measured(event.count, event.elapsed, event.nbytes)
-        if event.count:
-            self._out.append(Deliver(book.id, event.first, event.count, event.payload))
+        again = event.retried and self._run_again(book, event.first)
+        if event.count and not again:
+            self._deliver(book, chunk, event)
         if event.last:
             self._close_chunk(worker, book)
-        if event.failed:
+        if worker.chunks:
+            self._start_clock(worker)
+        if event.failed and not again:
             self._failed(book, event.failed[0])
         elif book.stop_at is not None:
             self._drop_unwanted(book)
 
+    def _deliver(self, book: Call, chunk: Chunk, event: ev.ResultsArrived) -> None:
+        if chunk.attempt > 1:
+            book.attempts.pop(event.first, None)
+        self.tally.items += event.count
+        self._out.append(
+            Deliver(book.id, event.first, event.count, event.payload, chunk.attempt)
+        )
+
+    def _run_again(self, book: Call, index: int) -> bool:
+        """Whether an item that raised what its call retries is run once more."""
+        return book.wants(index) and self._count_attempt(book, index, retried=True)
+
     def _close_chunk(self, worker: Worker, book: Call) -> None:
         chunk = worker.chunks.popleft()
         book.requeue([Piece(chunk.next, chunk.stop, chunk.solo)])
+        if worker.tasks_left is not None:
+            worker.tasks_left += chunk.stop - chunk.next
         if worker.chunks:
             return
         book.workers.discard(worker.id)
         if worker.state is WorkerState.BUSY:
             self._staff.rest(worker, self._now)
+            if worker.is_spent:
+                self.tally.recycled += 1
+                self._out += self._staff.retire(worker, self._now)
 
     def _worker_died(self, event: ev.WorkerDied) -> None:
         worker = self._known(event.worker)
@@ -247,27 +211,6 @@ class Scheduler:
         if worker.chunks:
             self._bury_chunks(worker, event)
 
-    def _bury_chunks(self, worker: Worker, event: ev.WorkerDied) -> None:
-        """Charge the item that was being run; everything else of the worker waits again."""
-        first, *later = worker.chunks
-        book = self._open(first.call)
-        book.workers.discard(worker.id)
-        pieces = [Piece(chunk.start, chunk.stop, chunk.solo) for chunk in later]
-        guilty = guilty_item(book, worker, event.running)
-        if guilty is not None:
-            pieces += [
-                Piece(first.next, guilty, first.solo),
-                Piece(guilty + 1, first.stop, first.solo),
-            ]
-        else:
-            suspected = event.running == ev.UNKNOWN
-            pieces.append(Piece(first.next, first.stop, first.solo or suspected))
-        book.requeue(pieces)
-        if guilty is not None and book.wants(guilty):
-            attempts = book.attempts[guilty] = book.attempts.get(guilty, 0) + 1
-            self._out.append(SettleLost(book.id, guilty, event.who, event.exitcode, attempts))
-            self._failed(book, guilty)
-
     def _start_failed(self, reason: str, exitcode: int | None) -> None:
         self._failed_starts += 1
         if self._failed_starts >= START_BUDGET and not any(
@@ -277,6 +220,8 @@ class Scheduler:
             self._fail_calls(reason, exitcode)
 
     def _deadline_passed(self) -> None:
+        self._touched |= self.rests.wake(self._now)
+        self._look_at_clocks()
         for worker in self._staff.overdue(self._now):
             late = worker.state is WorkerState.STARTING
             self._out += self._staff.next_step(worker, self._now)
@@ -308,13 +253,21 @@ class Scheduler:
             self._out += self._staff.hire(worker, self._now)
 
     def _assign(self, book: Call, worker: Worker) -> None:
-        piece = book.take(self._share(book))
+        piece = book.take(self._share(book), worker.tasks_left)
         marked = piece.solo or book.sizer.marks(piece.stop - piece.start)
-        chunk = Chunk(next(self._ids), book.id, piece.start, piece.stop, marked, piece.solo)
+        attempt = book.attempts.get(piece.start, 0) + 1 if piece.solo else 1
+        chunk = Chunk(
+            next(self._ids), book.id, piece.start, piece.stop, marked, piece.solo, attempt
+        )
         worker.chunks.append(chunk)
+        if worker.tasks_left is not None:
+            worker.tasks_left -= piece.stop - piece.start
         if worker.state is WorkerState.IDLE:
             worker.move(WorkerState.BUSY)
             worker.expect(None, None)
+            if book.task_timeout is not None:
+                worker.clock = ItemClock(book.task_timeout)
+                self._start_clock(worker)
         book.workers.add(worker.id)
         book.turn = next(self._turns)
         self._out.append(
@@ -327,24 +280,10 @@ class Scheduler:
                 marked,
                 book.on_failure is not OnFailure.CONTINUE,
                 book.sizer.patience,
+                attempt,
             )
         )
 
     def _share(self, book: Call) -> int:
         """How many workers this call may count on."""
         return max(1, min(book.cap, self._limit or book.cap))
-
-    # ------------------------------------------------------------------ the books, checked
-
-    def _open(self, call: int) -> Call:
-        book = self.calls.get(call)
-        if book is None:
-            raise InternalError(f"call {call} is not open", self.story())
-        self._touched.add(call)
-        return book
-
-    def _known(self, worker: int) -> Worker:
-        book = self.workers.get(worker)
-        if book is None:
-            raise InternalError(f"worker {worker} is not known", self.story())
-        return book

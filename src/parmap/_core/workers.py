@@ -20,6 +20,8 @@ from parmap.errors import InternalError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from parmap._core.deadlines import ItemClock
+
 # SIGTERM lets `finally` blocks run for this long, then comes SIGKILL (API.md, section 1).
 KILL_AFTER = 1.0
 # Importing a large `sitecustomize` on a loaded machine takes seconds, never minutes.
@@ -36,6 +38,7 @@ class Chunk:
     stop: int
     marked: bool
     solo: bool
+    attempt: int = 1
     reported: int = 0
 
     @property
@@ -63,6 +66,11 @@ class Worker:
     ready: bool = False  # it has been ready once: its death is no failed start
     deadline: float | None = None
     step: Step | None = None
+    tasks_left: int | None = None  # how many items it may still be given; None: any number
+    bloated: bool = False  # it has outgrown the memory it may have
+    clock: ItemClock | None = None  # of what it runs, if its call limits that
+    late: int | None = None  # the item that it was ended for (UNKNOWN: one of its chunk's)
+    killed: bool = False  # the owner of what it runs has ended it
 
     def move(self, to: WorkerState) -> None:
         """Change the state; an illegal move is our own bug and says how it came about."""
@@ -82,6 +90,16 @@ class Worker:
             self.deadline = min(self.deadline, at)
 
     @property
+    def is_timed(self) -> bool:
+        """Whether it runs something that is wanted and may not take for ever."""
+        return self.clock is not None and self.state is WorkerState.BUSY and self.step is None
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether it is to be replaced, once it holds nothing."""
+        return self.bloated or self.tasks_left == 0
+
+    @property
     def present(self) -> bool:
         """Whether it serves, or soon will."""
         return self.state not in (WorkerState.LEAVING, WorkerState.DEAD)
@@ -90,21 +108,24 @@ class Worker:
 class Staff:
     """The workers, and the steps by which one is asked, told, and at last forced to go."""
 
-    __slots__ = ("_idle_timeout", "members")
+    __slots__ = ("_idle_timeout", "_max_tasks", "members")
 
-    def __init__(self, idle_timeout: float | None) -> None:
+    def __init__(self, idle_timeout: float | None, max_tasks: int | None = None) -> None:
         self.members: dict[int, Worker] = {}
         self._idle_timeout = idle_timeout
+        self._max_tasks = max_tasks
 
     def hire(self, worker: Worker, now: float) -> list[Command]:
         """Start a worker; one that does not come up in time is killed."""
         self.members[worker.id] = worker
+        worker.tasks_left = self._max_tasks
         worker.expect(Step.KILL, now + START_TIMEOUT)
         return [StartWorker(worker.id)]
 
     def rest(self, worker: Worker, now: float) -> None:
         """It holds nothing now; if that stays so, it is retired."""
         worker.move(WorkerState.IDLE)
+        worker.clock = None
         if self._idle_timeout is None:
             worker.expect(None, None)
         else:
@@ -125,27 +146,38 @@ class Staff:
         """What its deadline, which has passed, was set for."""
         match worker.step:
             case Step.RETIRE:
-                self.leave(worker, Step.TERMINATE, now + KILL_AFTER)
-                return [StopWorker(worker.id)]
+                return self.retire(worker, now)
             case Step.TERMINATE:
                 return self.terminate(worker, now, KILL_AFTER)
             case _:
                 self.leave(worker, Step.KILL, None)
-                return [KillWorker(worker.id)]
+                return [KillWorker(worker.id, family=worker.late is not None)]
+
+    def retire(self, worker: Worker, now: float) -> list[Command]:
+        """Ask one that holds nothing to leave."""
+        self.leave(worker, Step.TERMINATE, now + KILL_AFTER)
+        return [StopWorker(worker.id)]
 
     def stop_all(self, now: float) -> list[Command]:
         """Ask everybody who is still here to leave."""
         present = [worker for worker in self.members.values() if worker.present]
-        for worker in present:
-            self.leave(worker, Step.TERMINATE, now + KILL_AFTER)
-        return [StopWorker(worker.id) for worker in present]
+        return [command for worker in present for command in self.retire(worker, now)]
 
     def overdue(self, now: float) -> list[Worker]:
         """Those whose deadline has passed."""
         return [w for w in self.members.values() if w.deadline is not None and w.deadline <= now]
 
+    def unheard(self, now: float) -> list[Worker]:
+        """Those that run something for so long that it is time to look what it is."""
+        return [w for w in self.members.values() if w.is_timed and w.clock.look_at <= now]  # type: ignore[union-attr]
+
     def next_deadline(self) -> float | None:
         """The earliest deadline, or None."""
-        return min(
-            (w.deadline for w in self.members.values() if w.deadline is not None), default=None
-        )
+        earliest = None
+        for worker in self.members.values():
+            due = worker.deadline
+            if worker.clock is not None and worker.is_timed:
+                due = worker.clock.look_at
+            if due is not None and (earliest is None or due < earliest):
+                earliest = due
+        return earliest
