@@ -43,11 +43,15 @@ class Driver(Loop[ev.Event, cmd.Command]):
         idle_timeout: float | None,
         name: str,
         shared: bool = False,
+        max_tasks: int | None = None,
     ) -> None:
-        """`setup` gives the first frame for a worker of that name; `shared`: nobody owns it."""
+        """`setup` gives the first frame for a worker of that name; `shared`: nobody owns it; a
+        worker that has run `max_tasks` items is replaced."""
         self._shared = shared
         self._setup = setup
-        self._scheduler = Scheduler(limit=limit, idle_timeout=idle_timeout)
+        self._scheduler = Scheduler(
+            limit=limit, idle_timeout=idle_timeout, max_tasks=max_tasks
+        )
         self._calls: dict[int, RemoteCall] = {}
         self._started = 0  # workers so far, for their names
         self._closing = False
@@ -65,7 +69,7 @@ class Driver(Loop[ev.Event, cmd.Command]):
         if self._over.is_set():  # the loop did not see it any more
             self._calls.pop(call.id, None)
             raise PoolClosedError(self._why_closed())
-        self.post(ev.CallOpened(call.id, call.cap, call.chunksize, call.on_failure))
+        self.post(call.opened())
 
     def wait_for(self, mailbox: SimpleQueue[T], timeout: float | None) -> T | None:
         """The next thing in a mailbox, or None if nothing comes within `timeout` seconds."""
@@ -153,6 +157,8 @@ class Driver(Loop[ev.Event, cmd.Command]):
                 frame.first,
                 frame.count,
                 failed,
+                retried=bool(frame.flags & fr.FLAG_RETRIED),
+                bloated=bool(frame.flags & fr.FLAG_BLOATED),
                 last=bool(frame.flags & fr.FLAG_LAST),
                 elapsed=frame.extra * 1e-9,
                 nbytes=sum(map(len, frame.segments)),
@@ -166,8 +172,8 @@ class Driver(Loop[ev.Event, cmd.Command]):
         match command:
             case cmd.Assign():
                 self._assign(command)
-            case cmd.Deliver(call, _, _, payload):
-                self._deliver(call, payload)
+            case cmd.Deliver(call, _, _, payload, attempt):
+                self._deliver(call, payload, attempt)
             case cmd.SettleLost():
                 self._settle_lost(command)
             case cmd.FinishCall(call):
@@ -183,7 +189,14 @@ class Driver(Loop[ev.Event, cmd.Command]):
     def _obey_about(
         self,
         peer: Peer,
-        command: cmd.DropChunks | cmd.StopWorker | cmd.TerminateWorker | cmd.KillWorker,
+        command: (
+            cmd.DropChunks
+            | cmd.LookAt
+            | cmd.StopWorker
+            | cmd.TerminateWorker
+            | cmd.EndLateWorker
+            | cmd.KillWorker
+        ),
     ) -> None:
         match command:
             case cmd.DropChunks(_, chunk):
@@ -193,8 +206,12 @@ class Driver(Loop[ev.Event, cmd.Command]):
                 self._crew.flush(peer)
             case cmd.TerminateWorker():
                 peer.terminate()
-            case cmd.KillWorker():
-                peer.kill()
+            case cmd.LookAt():
+                self._tell(ev.Looked(peer.number, *peer.look()))
+            case cmd.EndLateWorker():
+                peer.end_late()
+            case cmd.KillWorker(_, family):
+                peer.kill_family() if family else peer.kill()
             case _:
                 assert_never(command)
 
@@ -239,17 +256,18 @@ class Driver(Loop[ev.Event, cmd.Command]):
         finally:
             self._packing = before
 
-    def _deliver(self, call: int, report: object) -> None:
+    def _deliver(self, call: int, report: object, attempt: int) -> None:
         if (known := self._calls.get(call)) is not None:
             assert isinstance(report, Report)
+            report.attempt = attempt
             known.appetite = self._scheduler.appetite(call)
             known.tell(report)
 
     def _settle_lost(self, command: cmd.SettleLost) -> None:
         if (call := self._calls.get(command.call)) is not None:
             peer = command.who
-            assert isinstance(peer, Peer)
-            call.tell(Lost(command.index, peer.name, peer.pid, command.exitcode, command.attempts))
+            assert peer is None or isinstance(peer, Peer)
+            call.tell(Lost(command, peer))
 
     def _finish(self, call: int, error: BaseException | None) -> None:
         for peer in self._crew.members.values():

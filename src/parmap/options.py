@@ -85,12 +85,12 @@ def check_count(name: str, value: object, *, least: int, most: int = sys.maxsize
     return number
 
 
-def check_seconds(name: str, value: object) -> float:
+def check_seconds(name: str, value: object, *, unit: str = " of seconds") -> float:
     """A duration: a finite number of seconds, not negative."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
+        raise TypeError(f"{name} must be a number{unit}, not {type(value).__name__}")
     if not 0 <= value < math.inf:
-        raise ValueError(f"{name} must be a number of seconds from 0 on, not {value}")
+        raise ValueError(f"{name} must be a number{unit} from 0 on, not {value}")
     return float(value)
 
 

@@ -60,7 +60,7 @@ BY_THE_MACHINE = {
         losses, "guilty_item", "worker.id < call.opened", "False"
     ),
     "suspects do not go alone": Fault(
-        Scheduler, "_bury_chunks", "ev.UNKNOWN in (event.running, worker.late)", "False"
+        Scheduler, "_bury_chunks", "suspected = at == ev.UNKNOWN", "suspected = False"
     ),
     "an item that nobody wants is charged": Fault(
         Scheduler, "_bury_chunks", "guilty is not None and book.wants(guilty)", "guilty is not None"

@@ -11,12 +11,15 @@ from parmap._memory.host import close_quietly
 from parmap._wire import frames as fr
 from parmap._wire.frames import Frame
 from parmap._wire.payload import Payload, pack_values
+from parmap._worker.retried import to_send
+from parmap._limits import NO_LIMITS, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from parmap._core.commands import Assign
+    from parmap._core.commands import Assign, SettleLost
     from parmap._core.events import Event
+    from parmap._wire.frames import Buffer
     from parmap._wire.pickling import Codec, Encoded
 
 T = TypeVar("T")
@@ -27,7 +30,7 @@ _ids = itertools.count(1)
 class Report:
     """Outcomes of the items `first .. first + count - 1`, still encoded."""
 
-    __slots__ = ("block", "count", "fds", "first", "pid", "segments", "worker")
+    __slots__ = ("attempt", "block", "count", "fds", "first", "pid", "segments", "worker")
 
     def __init__(self, frame: Frame, *, worker: str, pid: int) -> None:
         """Take a RESULTS frame over, its descriptors included."""
@@ -38,6 +41,7 @@ class Report:
         self.fds: Sequence[int] = frame.fds
         self.worker = worker
         self.pid = pid
+        self.attempt = 1  # how often these items have been run
 
     def take_fds(self) -> Sequence[int]:
         """The descriptors, which are the taker's from now on."""
@@ -50,18 +54,31 @@ class Report:
 
 
 class Lost:
-    """The item's worker died while it ran it."""
+    """The item's worker died while it ran it, or the item was ended between two attempts."""
 
-    __slots__ = ("attempts", "exitcode", "index", "pid", "worker")
+    __slots__ = ("attempts", "dead", "exitcode", "index", "why")
 
-    def __init__(
-        self, index: int, worker: str, pid: int, exitcode: int | None, attempts: int
-    ) -> None:
-        self.index = index
-        self.worker = worker
-        self.pid = pid
-        self.exitcode = exitcode
-        self.attempts = attempts
+    def __init__(self, command: SettleLost, dead: Dead | None) -> None:
+        self.index = command.index
+        self.exitcode = command.exitcode
+        self.attempts = command.attempts
+        self.why = command.why
+        self.dead = dead
+
+
+class Dead(Protocol):
+    """What is known of a dead worker."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def pid(self) -> int: ...
+    @property
+    def stack(self) -> str | None: ...
+    @property
+    def peak_rss(self) -> int | None: ...
+    @property
+    def oom_kills(self) -> int | None: ...
 
 
 class Ended:
@@ -98,6 +115,7 @@ class RemoteCall:
         on_failure: ev.OnFailure,
         surroundings: Encoded,
         codec: Codec,
+        limits: Limits = NO_LIMITS,
     ) -> None:
         self.id = next(_ids)
         self.function = function
@@ -107,6 +125,10 @@ class RemoteCall:
         self.on_failure = on_failure
         self.surroundings = surroundings
         self.codec = codec
+        self.limits = limits
+        self._reasons: Sequence[Buffer] = ()  # what of its errors is retried, encoded
+        if limits.retry is not None:
+            self._reasons = codec.dumps(to_send(limits.retry.reasons), "retry.on").segments
         self.appetite = (
             2 * cap
         )  # how many unfinished items keep the workers busy; the driver's word
@@ -165,6 +187,14 @@ class RemoteCall:
 
     # ------------------------------------------------------------------ the driver's side
 
+    def opened(self) -> ev.CallOpened:
+        """What the core is told of it."""
+        limits = self.limits
+        return ev.CallOpened(
+            self.id, self.cap, self.chunksize, self.on_failure,
+            limits.task_timeout, limits.policy(),
+        )  # fmt: skip
+
     def begin(self) -> bool:
         """Its first chunk is about to be sent; False if it is no longer wanted."""
         return True
@@ -180,7 +210,14 @@ class RemoteCall:
         """The function, for a worker that does not have it yet."""
         self._lent += 1
         function = self.function
-        return Frame(fr.FUNCTION, call=self.id, segments=function.segments, fds=function.fds)
+        return Frame(
+            fr.FUNCTION,
+            call=self.id,
+            count=len(function.segments),
+            flags=fr.FLAG_LIMITED if self.limits.task_timeout is not None else 0,
+            segments=[*function.segments, *self._reasons],
+            fds=function.fds,
+        )
 
     def give_back(self) -> None:
         """A function frame has been sent, or dropped: its descriptors are not needed for it."""

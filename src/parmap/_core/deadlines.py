@@ -7,9 +7,10 @@ oldest chunk has been out for long is its control page looked at.
   tells when the next is due: exactly `limit` seconds after that.
 * Of tiny items nobody knows which one runs.  The worker is asked (by a signal), and answers as soon
   as it is in Python.  So a question without an answer means that no item has begun since it was
-  asked.  Such chunks are looked at every `limit / 8`.
+  asked, and an answer tells of a moment after its question.  Such chunks are looked at, and their
+  worker is asked again, every `limit / 8`.
 
-An item is never given up early; one of a chunk of tiny items may be given up `limit / 4` late.
+An item is never given up early; one of a chunk of tiny items may be given up 3/8 of its limit late.
 """
 
 from __future__ import annotations
@@ -32,32 +33,36 @@ class ItemClock:
     look_at: float = 0.0
     _at: int = IDLE  # which item was running at the last look
     _since: float = 0.0  # it has been running since then at the latest
-    _unanswered: float | None = None  # a question is open since then at the latest
+    _until: float = 0.0  # and until then at the earliest
+    _asked: float | None = None  # when the open question was asked
     _begin_by: float = 0.0
 
     def restart(self, now: float, *, marked: bool) -> None:
         """The next item of the oldest chunk can begin now, and not earlier."""
-        self._at, self._unanswered = IDLE, None
+        self._at, self._asked = IDLE, None
         self._begin_by = now + BEGIN_WITHIN
         self.look_at = now + (self.limit if marked else self.limit / LOOKS)
 
     def saw(self, running: int, began: float | None, now: float) -> None:
-        """A look shows what runs, and since when (if that is known)."""
+        """A look shows what runs, and since when (if that is known).
+
+        UNKNOWN: the last question, asked now if there was none, has no answer yet.
+        """
         if running == IDLE:
             self._at, self.look_at = IDLE, min(now + self.limit, self._begin_by)
         elif began is not None:
-            self._at, self._since, self._unanswered = running, began, None
+            self._at, self._since, self._until, self._asked = running, began, now, None
             self.look_at = began + self.limit
         elif running == UNKNOWN:
-            if self._unanswered is None:
-                self._unanswered = now
-            self._at = UNKNOWN if self._at == IDLE else self._at
-            self.look_at = min(now + self.limit / LOOKS, self._unanswered + self.limit)
+            if self._asked is None or self._at == IDLE:
+                self._at, self._asked = UNKNOWN, now
+            self.look_at = min(now + self.limit / LOOKS, self._asked + self.limit)
         else:
+            asked = self._asked if self._asked is not None else now
             if running != self._at:
                 self._at, self._since = running, now
-            self._unanswered = None
-            self.look_at = min(now + self.limit / LOOKS, self._since + self.limit)
+            self._until, self._asked = asked, now
+            self.look_at = now + self.limit / LOOKS
 
     def is_broken(self, now: float) -> bool:
         """Whether the worker should have begun long ago."""
@@ -67,6 +72,6 @@ class ItemClock:
         """The item whose time is over; UNKNOWN if it is one of the chunk's; None if there is none."""
         if self._at == IDLE:
             return None
-        if self._unanswered is not None:
-            return UNKNOWN if now >= self._unanswered + self.limit else None
-        return self._at if now >= self._since + self.limit else None
+        if self._asked is not None and now >= self._asked + self.limit:
+            return UNKNOWN
+        return self._at if self._until >= self._since + self.limit else None

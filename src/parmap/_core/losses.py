@@ -14,7 +14,7 @@ from parmap._core.books import Books
 from parmap._core.calls import Piece
 from parmap._core.commands import EndLateWorker, KillWorker, LookAt, Loss, SettleLost
 from parmap._core.states import WorkerState
-from parmap._core.workers import KILL_AFTER, Step, Worker
+from parmap._core.workers import Step, Worker
 
 if TYPE_CHECKING:
     from parmap._core.calls import Call
@@ -42,7 +42,8 @@ class Losses(Books):
                 Piece(guilty + 1, first.stop, first.solo),
             ]
         else:
-            suspected = ev.UNKNOWN in (event.running, worker.late)
+            at = event.running if worker.late is None else worker.late
+            suspected = at == ev.UNKNOWN
             pieces.append(Piece(first.next, first.stop, first.solo or suspected))
         book.requeue(pieces)
         if guilty is not None and book.wants(guilty):
@@ -128,7 +129,7 @@ class Losses(Books):
         for worker_id in book.workers:
             worker = self.workers[worker_id]
             if worker.state is WorkerState.BUSY:
-                self._staff.leave(worker, Step.KILL, self._now + KILL_AFTER)
+                self._staff.leave(worker, Step.KILL, None)
                 self._out.append(KillWorker(worker.id, family=True))
             worker.killed = True
         if not book.workers and book.turn:

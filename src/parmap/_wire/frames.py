@@ -53,6 +53,12 @@ FLAG_STAR = 16
 """Items are tuples of arguments."""
 FLAG_STOP_ON_FAILURE = 32
 """The worker gives the rest of the chunk back once an item has failed."""
+FLAG_RETRIED = 64
+"""The one item of this report failed with something that its call retries."""
+FLAG_BLOATED = 128
+"""The worker has outgrown the memory that it may have."""
+FLAG_LIMITED = 1
+"""Of a function: its items may not run for ever."""
 
 KIND_NAMES = {
     SETUP: "SETUP", FUNCTION: "FUNCTION", CHUNK: "CHUNK", FORGET: "FORGET", STOP: "STOP",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import sys
@@ -12,10 +13,21 @@ from parmap._memory.host import LINUX, lift, portable_level
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
     from typing import NoReturn
 
 EXIT_TERMINATED = 143  # as a shell reports SIGTERM
+
+# Asks a worker which of its tiny items it is at.  Ignored where nobody handles it, so one that comes
+# too early or too late does no harm.
+ASK_SIGNAL: signal.Signals | None = getattr(signal, "SIGURG", None)
+# Makes a worker write its stack down and die of it.  It ends a process that does not handle it, which
+# is meant; so it is one that nobody uses: a real-time signal, or where there are none, a rare one.
+DUMP_SIGNAL: int | None = (
+    signal.SIGRTMIN + 7 if hasattr(signal, "SIGRTMIN") else getattr(signal, "SIGXCPU", None)
+)
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 class Terminated(SystemExit):
@@ -69,13 +81,51 @@ def _ignored(signum: int, frame: FrameType | None) -> None:
     """
 
 
+# Whoever runs tiny items puts in here how to say which of them it is at.
+tell_where: Callable[[], None] | None = None
+
+
+def _asked(signum: int, frame: FrameType | None) -> None:
+    if tell_where is not None:
+        tell_where()
+
+
 def take_over_signals() -> None:
     """Install the handlers, then let signals in that the parent has held back until now."""
     signal.signal(signal.SIGINT, _ignored)
     signal.signal(signal.SIGTERM, _terminated)
     sys.unraisablehook = _not_lost_in_a_finaliser
+    if ASK_SIGNAL is not None:
+        signal.signal(ASK_SIGNAL, _asked)
+        signal.siginterrupt(ASK_SIGNAL, False)  # noqa: FBT003 - C code of users need not know of it
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+
+
+def write_stacks_to(fd: int) -> None:
+    """Have the stack of a crash, or of an item that takes too long, written to a file.
+
+    In C, so that it works wherever the worker is stuck.  Behind the dump the signal's own action
+    follows (`chain`), which ends the process: its parent need not guess when the dump is complete.
+    """
+    os.lseek(fd, 0, os.SEEK_END)
+    faulthandler.enable(file=fd)
+    if hasattr(faulthandler, "register") and DUMP_SIGNAL is not None:
+        faulthandler.register(DUMP_SIGNAL, file=fd, all_threads=True, chain=True)
+
+
+def keep_descendants() -> None:
+    """Adopt grandchildren whose parent dies, so that a deadline finds them (Linux)."""
+    global _keeps_descendants
+    if _keeps_descendants or portable_level() != LINUX:
+        return
+    _keeps_descendants = True
+    import ctypes  # only calls with a limit make a worker pay for it
+
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+_keeps_descendants = False
 
 
 def die_with_parent(lifeline: int) -> None:

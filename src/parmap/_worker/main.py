@@ -19,8 +19,9 @@ from parmap._wire.exceptions import encode_exception
 from parmap._wire.frames import Frame, FrameReader, pack_frame
 from parmap._wire.payload import unpack
 from parmap._wire.pickling import Codec, Encoded
-from parmap._worker import hygiene
+from parmap._worker import hygiene, memory
 from parmap._worker.hygiene import Terminated
+from parmap._worker.retried import Retried
 from parmap._worker.surroundings import Taken
 from parmap._worker.tasks import ChunkRun
 
@@ -43,6 +44,7 @@ def serve(link: Link, lifeline: int, page: Segment) -> NoReturn:
         hygiene.leave_inherited_ends()
         hygiene.die_with_parent(lifeline)
         hygiene.close_in_forked_children([link.fileno()])
+        hygiene.write_stacks_to(page.fileno())
         status = _Worker(link, Control(page), lifeline).run()
     except Terminated:
         hygiene.flush_streams()
@@ -67,7 +69,7 @@ class _Worker:
         self._lifeline = lifeline
         self._reader = FrameReader(close_quietly)
         self._codec = Codec("to caller")
-        self._functions: dict[int, tuple[Callable[..., Any], Codec]] = {}
+        self._functions: dict[int, tuple[Callable[..., Any], Codec, Retried]] = {}
         self._taken = Taken()
 
     def run(self) -> int:
@@ -108,33 +110,41 @@ class _Worker:
     def _run_member(self, frame: Frame) -> int:
         from parmap._worker import member
 
-        fn, codec = self._functions[frame.call]
+        fn, codec, _ = self._functions[frame.call]
         member.current = member.Member(self._link, codec, frame.call)
         return member.current.run(fn)
 
     def _run_chunk(self, frame: Frame) -> None:
         self._control.running = SOMETHING  # should a part of it end the process on arrival
-        fn, codec = self._functions[frame.call]
+        fn, codec, retried = self._functions[frame.call]
         block = bool(frame.flags & fr.FLAG_BLOCK)
         items = unpack(frame.segments, frame.fds, block, codec)
-        ChunkRun(frame, fn, codec, self._link, self._control).run(items)
+        ChunkRun(frame, fn, codec, self._link, self._control, retried).run(items)
         self._control.running = NOTHING
         self._taken.note_modules()
 
-    def _load_function(self, frame: Frame) -> tuple[Callable[..., Any], Codec]:
+    def _load_function(self, frame: Frame) -> tuple[Callable[..., Any], Codec, Retried]:
+        """The function, and what of its errors is retried: the segments from `count` on."""
         codec = self._codec.for_call()
+        if frame.flags & fr.FLAG_LIMITED:
+            hygiene.keep_descendants()
+        own = frame.count or len(frame.segments)
         try:
-            return codec.loads(Encoded.from_segments(frame.segments, frame.fds)), codec
+            fn = codec.loads(Encoded.from_segments(frame.segments[:own], frame.fds))
+            reasons = frame.segments[own:]
+            names = codec.loads(Encoded.from_segments(reasons)) if reasons else ()
+            return fn, codec, Retried(names)
         except Terminated:
             raise
         except BaseException as error:  # it is the failure of each item
-            return _Broken(error), codec
+            return _Broken(error), codec, Retried(())
 
     def _set_up(self, frame: Frame) -> int | None:
         """Who this worker is, and the initializer; an exit code if that failed."""
         setup = pickle.loads(frame.segments[0])
         sys.argv[:] = setup["argv"]
         _nesting.budget = setup["budget"]
+        memory.limit = setup["memory"]
         if setup["parent"] is not None:
             from parmap._worker.member import become
 

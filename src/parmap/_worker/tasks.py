@@ -6,13 +6,13 @@ flows; a chunk that turns out dearer than meant gives its rest back, for other w
 
 from __future__ import annotations
 
-from time import perf_counter_ns
+from time import monotonic_ns, perf_counter_ns
 
 from parmap._wire import frames as fr
 from parmap._wire.control import NOTHING, SOMETHING
 from parmap._wire.frames import Frame, pack_frame
 from parmap._wire.payload import ERROR, PayloadBuilder, pack_values
-from parmap._worker import hygiene
+from parmap._worker import hygiene, memory
 from parmap._worker.bound import frames_around
 from parmap._worker.hygiene import Terminated, flush_streams
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from parmap._wire.control import Control
     from parmap._wire.payload import Item
     from parmap._wire.pickling import Codec
+    from parmap._worker.retried import Retried
 
 # Finished results wait this long at most for the rest of their chunk.
 REPORT_EVERY_NS = 4_000_000
@@ -37,18 +38,26 @@ class ChunkRun:
     """The run of one chunk.  Used once."""
 
     __slots__ = (
-        "_call", "_codec", "_control", "_errors", "_frame", "_link", "_outcomes", "_reported",
-        "_since", "_skip",
+        "_call", "_codec", "_control", "_errors", "_frame", "_inside", "_link", "_outcomes",
+        "_reported", "_retried", "_since", "_skip",
     )  # fmt: skip
 
     def __init__(
-        self, frame: Frame, fn: Callable[..., Any], codec: Codec, link: Link, control: Control
+        self,
+        frame: Frame,
+        fn: Callable[..., Any],
+        codec: Codec,
+        link: Link,
+        control: Control,
+        retried: Retried,
     ) -> None:
         self._frame = frame
         self._call, self._skip = _caller(fn, frame.flags)
         self._codec = codec
         self._link = link
         self._control = control
+        self._retried = retried
+        self._inside = False  # among the items, and so able to say which one it is
         self._outcomes: list[Any] = []  # since the last report
         self._errors: dict[int, BaseException] = {}  # place in _outcomes -> error
         self._reported = 0
@@ -61,41 +70,69 @@ class ChunkRun:
         stride = 1 if marked else STRIDE
         patience = frame.extra or None
         began = self._since
+        hygiene.tell_where = self.tell_where
         for start in range(0, frame.count, stride):
             if control.drop >= frame.chunk:
                 break
-            control.running = frame.first + start + 1 if marked else SOMETHING
+            if marked:
+                control.began = monotonic_ns()
+                control.running = frame.first + start + 1
+            else:
+                control.running = SOMETHING
             self._run_some(items[start : start + stride])
             if hygiene.told_to_go:
                 raise Terminated(hygiene.EXIT_TERMINATED)
             if self._errors and frame.flags & fr.FLAG_STOP_ON_FAILURE:
                 break
             now = perf_counter_ns()
+            if memory.is_bloated:
+                break
             if patience is not None and now - began > patience:
                 break
             if now - self._since > REPORT_EVERY_NS and start + stride < frame.count:
                 self._report(now)
         self._report(perf_counter_ns(), last=True)
+        hygiene.tell_where = None
+
+    def tell_where(self) -> None:
+        """Answer the parent's question (from a signal's handler, between any two instructions)."""
+        if self._inside:
+            self._control.answer(self._frame.first + self._reported + len(self._outcomes))
 
     def _run_some(self, items: Sequence[Any]) -> None:
         """Run a few items; an error is the outcome of its item, and the next one follows."""
-        call, outcomes = self._call, self._outcomes
-        rest = iter(items)
+        call, rest = self._call, iter(items)
         while True:
+            outcomes = self._outcomes
+            self._inside = True
             try:
                 for item in rest:
                     outcomes.append(call(item))
             except Terminated:
                 raise
             except BaseException as error:  # whatever it is, it is that item's
+                self._inside = False
+                if self._retried and self._retried.covers(error):
+                    self._report_retried(error)
+                    continue
                 self._errors[len(outcomes)] = error
                 outcomes.append(None)
                 if self._frame.flags & fr.FLAG_STOP_ON_FAILURE:
                     return
             else:
+                self._inside = False
                 return
 
-    def _report(self, now: int, *, last: bool = False) -> None:
+    def _report_retried(self, error: BaseException) -> None:
+        """Alone, so that the parent can keep it to itself.  Whether it is the last attempt, and so
+        may end the call, the parent knows."""
+        if self._outcomes:
+            self._report(perf_counter_ns())
+        self._errors[0] = error
+        self._outcomes.append(None)
+        self._report(perf_counter_ns(), retried=True)
+
+    def _report(self, now: int, *, last: bool = False, retried: bool = False) -> None:
         outcomes, self._outcomes = self._outcomes, []
         errors, self._errors = self._errors, {}
         # If a result's own pickling ends the process, it is that of one item, or of any of these.
@@ -116,6 +153,8 @@ class ChunkRun:
             (fr.FLAG_LAST if last else 0)
             | (fr.FLAG_BLOCK if payload.block else 0)
             | (fr.FLAG_FAILURES if payload.failures else 0)
+            | (fr.FLAG_RETRIED if retried else 0)
+            | (fr.FLAG_BLOATED if memory.look() else 0)
         )
         frame = Frame(
             fr.RESULTS,
