@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import contextmanager
+from dataclasses import dataclass
 from queue import Empty
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
@@ -14,6 +15,7 @@ from parmap._calls.verdicts import closed, error_of
 from parmap._core import commands as cmd
 from parmap._core import events as ev
 from parmap._core.scheduler import Scheduler
+from parmap._core.states import WorkerState
 from parmap._launch.peer import Peer
 from parmap._loop import Loop
 from parmap._wire import frames as fr
@@ -29,6 +31,38 @@ if TYPE_CHECKING:
     from parmap._loop import Claims
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolStatistics:
+    """What a pool has, and what it has done so far: `Pool.statistics`.
+
+    Attributes:
+        workers: processes that are there, those included that start or leave.
+        busy, idle: of these, those that have work, and those that wait for it.
+        calls: calls in progress; each submitted task is one.
+        waiting: items of them that no worker has, those included that rest before a retry.
+        running: items that are at a worker.
+        done: items that have an outcome, failures included.
+        lost: runs that cost their worker.
+        timed_out: runs that were ended because of `task_timeout`.
+        retried: runs that were followed by another one of the same item.
+        recycled: workers that were replaced because of their age or size.
+        started: workers that were started.
+    """
+
+    workers: int
+    busy: int
+    idle: int
+    calls: int
+    waiting: int
+    running: int
+    done: int
+    lost: int
+    timed_out: int
+    retried: int
+    recycled: int
+    started: int
 
 
 class Driver(Loop[ev.Event, cmd.Command]):
@@ -113,10 +147,42 @@ class Driver(Loop[ev.Event, cmd.Command]):
         """At exit Pools finish what was submitted, as Executors do; the shared one is ended."""
         self.close(cancel=self._shared, exiting=True)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes calls, in this very process."""
+        return self.alive and not self._closing
+
     def describe(self) -> str:
         """State and numbers, for a repr: as they were a moment ago."""
-        state = "closed" if self._closing or not self.alive else "open"
-        return f"{state}: {len(self._crew.members)} workers, {len(self._calls)} calls"
+        now = self.statistics()
+        return (
+            f"{'open' if self.is_open else 'closed'}: {now.workers} workers ({now.busy} busy,"
+            f" {now.idle} idle) | {now.calls} calls: {now.waiting} items wait, {now.running} run,"
+            f" {now.done} are done"
+        )
+
+    def statistics(self) -> PoolStatistics:
+        """What there is and what has been, in numbers, as of a moment ago."""
+        core = self._scheduler
+        # One C call each, so that nothing changes within a copy: the loop goes on meanwhile.
+        workers, calls = list(core.workers.values()), list(core.calls.values())
+        states = [worker.state for worker in workers]
+        chunks = [chunk for worker in workers for chunk in list(worker.chunks)]
+        tally = core.tally
+        return PoolStatistics(
+            workers=len(workers),
+            busy=states.count(WorkerState.BUSY),
+            idle=states.count(WorkerState.IDLE),
+            calls=len(calls),
+            waiting=sum(call.waiting + len(call.resting) for call in calls),
+            running=sum(chunk.stop - chunk.next for chunk in chunks),
+            done=tally.items,
+            lost=tally.lost,
+            timed_out=tally.late,
+            retried=tally.retried,
+            recycled=tally.recycled,
+            started=self._started,
+        )
 
     def _why_closed(self) -> str:
         if self._pid != os.getpid():

@@ -13,13 +13,13 @@ from parmap._wire.frames import Frame
 from parmap._wire.payload import Payload, pack_values
 from parmap._worker.retried import to_send
 from parmap._limits import NO_LIMITS, Limits
+from parmap.errors import SerializationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from parmap._core.commands import Assign, SettleLost
     from parmap._core.events import Event
-    from parmap._wire.frames import Buffer
     from parmap._wire.pickling import Codec, Encoded
 
 T = TypeVar("T")
@@ -81,6 +81,20 @@ class Dead(Protocol):
     def oom_kills(self) -> int | None: ...
 
 
+def encode_function(codec: Codec, fn: object, what: str, limits: Limits) -> Encoded:
+    """The function as it travels; with it, in one piece, what of its errors is retried.
+
+    One piece, for a class that goes by value must be the same class for both.
+    """
+    if limits.retry is None:
+        return codec.dumps(fn, what)
+    try:
+        return codec.dumps((fn, to_send(limits.retry.reasons)), what)
+    except SerializationError:
+        codec.dumps(fn, what)  # says where in the function it is, if it is there
+        raise
+
+
 class Ended:
     """Nothing of the call runs any more.  `error` is set if the engine could not serve it."""
 
@@ -126,9 +140,6 @@ class RemoteCall:
         self.surroundings = surroundings
         self.codec = codec
         self.limits = limits
-        self._reasons: Sequence[Buffer] = ()  # what of its errors is retried, encoded
-        if limits.retry is not None:
-            self._reasons = codec.dumps(to_send(limits.retry.reasons), "retry.on").segments
         self.appetite = (
             2 * cap
         )  # how many unfinished items keep the workers busy; the driver's word
@@ -210,13 +221,12 @@ class RemoteCall:
         """The function, for a worker that does not have it yet."""
         self._lent += 1
         function = self.function
+        limits = self.limits
+        flags = (fr.FLAG_LIMITED if limits.task_timeout is not None else 0) | (
+            fr.FLAG_REASONS if limits.retry is not None else 0
+        )
         return Frame(
-            fr.FUNCTION,
-            call=self.id,
-            count=len(function.segments),
-            flags=fr.FLAG_LIMITED if self.limits.task_timeout is not None else 0,
-            segments=[*function.segments, *self._reasons],
-            fds=function.fds,
+            fr.FUNCTION, call=self.id, flags=flags, segments=function.segments, fds=function.fds
         )
 
     def give_back(self) -> None:

@@ -16,6 +16,7 @@ from parmap.errors import SerializationError
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from parmap._calls.deadline import Deadline
     from parmap.errors import TaskFailure
     from parmap.options import OnError
 
@@ -49,6 +50,7 @@ class ResultIterator(Iterator[R_co], Generic[R_co]):
     _ordered: ReorderBuffer[Any] | None
     _ready: deque[Any]
     _reporter: Reporter
+    _deadline: Deadline
     _arrived: int
     _failed: int
     _given: int
@@ -120,8 +122,11 @@ class ResultIterator(Iterator[R_co], Generic[R_co]):
                 return self._give()
             if self._source.over:
                 self._conclude()
+            if self._deadline.passed:
+                raise self._deadline.error()
             room = self._room()
             wait = None if self._feeder.ended or room < 1 else self._feeder.feed(room)
+            wait = self._deadline.cap(wait)
 
     def _give(self) -> R_co:
         outcome = self._ready.popleft()
@@ -191,6 +196,7 @@ def open_stream(
     mode: OnError,
     buffersize: int | None,
     reporter: Reporter,
+    deadline: Deadline,
 ) -> ResultIterator[Any]:
     """Make the iterator over the outcomes of an open call; nothing is read before its first `next`."""
     stream: ResultIterator[Any] = ResultIterator.__new__(ResultIterator)
@@ -208,4 +214,5 @@ def open_stream(
     stream._over = False
     stream._lock = threading.RLock()
     stream._reporter = reporter
+    stream._deadline = deadline
     return stream

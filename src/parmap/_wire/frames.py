@@ -59,6 +59,8 @@ FLAG_BLOATED = 128
 """The worker has outgrown the memory that it may have."""
 FLAG_LIMITED = 1
 """Of a function: its items may not run for ever."""
+FLAG_REASONS = 2
+"""Of a function: with it comes what of its errors is retried."""
 
 KIND_NAMES = {
     SETUP: "SETUP", FUNCTION: "FUNCTION", CHUNK: "CHUNK", FORGET: "FORGET", STOP: "STOP",

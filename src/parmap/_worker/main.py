@@ -124,16 +124,14 @@ class _Worker:
         self._taken.note_modules()
 
     def _load_function(self, frame: Frame) -> tuple[Callable[..., Any], Codec, Retried]:
-        """The function, and what of its errors is retried: the segments from `count` on."""
+        """The function, and what of its errors is retried."""
         codec = self._codec.for_call()
         if frame.flags & fr.FLAG_LIMITED:
             hygiene.keep_descendants()
-        own = frame.count or len(frame.segments)
         try:
-            fn = codec.loads(Encoded.from_segments(frame.segments[:own], frame.fds))
-            reasons = frame.segments[own:]
-            names = codec.loads(Encoded.from_segments(reasons)) if reasons else ()
-            return fn, codec, Retried(names)
+            fn = codec.loads(Encoded.from_segments(frame.segments, frame.fds))
+            fn, reasons = fn if frame.flags & fr.FLAG_REASONS else (fn, ())
+            return fn, codec, Retried(reasons)
         except Terminated:
             raise
         except BaseException as error:  # it is the failure of each item

@@ -1,0 +1,59 @@
+"""What the three map functions do with their arguments, in common: check them, and open the call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from parmap import options
+from parmap._calls.inline import InlineSource
+from parmap.pool import Pool, PoolView, open_call
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from parmap._calls.run import Source
+    from parmap._core.events import OnFailure
+    from parmap._limits import Limits
+
+
+def items_of(
+    items: Iterable[Any], more: Sequence[Iterable[Any]], *, strict: bool
+) -> tuple[Iterable[Any], bool]:
+    """The items of the call, and whether each is a tuple of arguments."""
+    options.check_iterables((items, *more))
+    if not more:
+        return items, False
+    lengths = [options.length_of(each) for each in (items, *more)]
+    if strict and None not in lengths and len(set(lengths)) > 1:
+        raise ValueError(f"strict=True, and the iterables have different lengths: {lengths}")
+    return zip(items, *more, strict=bool(strict)), True
+
+
+def open_source(
+    fn: Callable[..., Any],
+    *,
+    star: bool,
+    max_workers: int | None,
+    chunksize: int | None,
+    pool: Pool | PoolView | None,
+    limits: Limits,
+    on_failure: OnFailure,
+) -> Source:
+    """Check the options that the three functions share, and open the call."""
+    options.check_callable(fn)
+    size = options.check_chunksize(chunksize)
+    if isinstance(pool, PoolView):
+        pool, limits = pool.pool, limits.over(pool.limits)
+    if pool is not None:
+        if not isinstance(pool, Pool):
+            raise TypeError(f"pool must be a parmap.Pool or None, not {type(pool).__name__}")
+        if max_workers is not None:
+            raise TypeError("give either pool or max_workers: the pool has its own number")
+        cap = pool.max_workers
+    else:
+        cap = options.check_max_workers(max_workers)
+    if cap == 0:
+        return InlineSource(fn, star=star, on_failure=on_failure, limits=limits)
+    return open_call(
+        pool, fn, star=star, cap=cap, chunksize=size, on_failure=on_failure, limits=limits
+    )
