@@ -83,9 +83,7 @@ class Driver(Loop[ev.Event, cmd.Command]):
         worker that has run `max_tasks` items is replaced."""
         self._shared = shared
         self._setup = setup
-        self._scheduler = Scheduler(
-            limit=limit, idle_timeout=idle_timeout, max_tasks=max_tasks
-        )
+        self._scheduler = Scheduler(limit=limit, idle_timeout=idle_timeout, max_tasks=max_tasks)
         self._calls: dict[int, RemoteCall] = {}
         self._started = 0  # workers so far, for their names
         self._closing = False

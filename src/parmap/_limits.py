@@ -53,7 +53,8 @@ class Retry:
         classes = self.on if isinstance(self.on, Iterable) else (self.on,)
         classes = tuple(classes)
         for cls in classes:
-            if not (isinstance(cls, type) and issubclass(cls, BaseException)):
+            given: object = cls
+            if not (isinstance(given, type) and issubclass(given, BaseException)):
                 raise TypeError(f"on must be classes of exceptions, not {short_repr(cls)}")
         object.__setattr__(self, "on", classes)
         check_seconds("first_delay", self.first_delay)

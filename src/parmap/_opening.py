@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from parmap import options
 from parmap._calls.inline import InlineSource
-from parmap.pool import Pool, PoolView, open_call
+from parmap._pool_view import PoolView
+from parmap.pool import Pool, open_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -43,7 +44,8 @@ def open_source(
     options.check_callable(fn)
     size = options.check_chunksize(chunksize)
     if isinstance(pool, PoolView):
-        pool, limits = pool.pool, limits.over(pool.limits)
+        limits = limits.over(pool.limits)
+        pool = pool.pool
     if pool is not None:
         if not isinstance(pool, Pool):
             raise TypeError(f"pool must be a parmap.Pool or None, not {type(pool).__name__}")

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from parmap._limits import Retry
+    from parmap._pool_view import PoolView
     from parmap.errors import TaskFailure
     from parmap.observe.progress import Progress
-    from parmap.pool import Pool, PoolView
+    from parmap.pool import Pool
 
 A = TypeVar("A")
 B = TypeVar("B")

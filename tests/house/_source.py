@@ -59,8 +59,14 @@ def _names_from(node: ast.ImportFrom, package: str) -> list[str]:
 
 # One part in several files: what `errors` loads only when it is asked for, and what it says; and
 # the options that have a class of their own.
-PARTS_OF = {"_slow_errors": "errors", "_failures": "errors", "_words": "errors", "_limits": "options",
-            "_opening": "mapping", "_pool_view": "pool"}
+PARTS_OF = {
+    "_slow_errors": "errors",
+    "_failures": "errors",
+    "_words": "errors",
+    "_limits": "options",
+    "_opening": "mapping",
+    "_pool_view": "pool",
+}
 
 
 def unit_of(name: str) -> str:

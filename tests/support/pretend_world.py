@@ -37,7 +37,9 @@ class Fate(Enum):
     FLAKY = "flaky"  # the same, the first time only
     POISON = "poison"  # it ends its process
     FRAIL = "frail"  # the same, the first time only
-    SLOW = "slow"  # it ends at SIGTERM, and seldom by itself; between its instructions it is in Python
+    SLOW = (
+        "slow"  # it ends at SIGTERM, and seldom by itself; between its instructions it is in Python
+    )
     STUBBORN = "stubborn"  # it ends at SIGKILL, and seldom by itself; it is in C
 
 
@@ -695,9 +697,7 @@ class World:
                 self._obey_finish(call, None)
             case cmd.FailCall(call, reason):
                 self._obey_finish(call, reason)
-            case (
-                cmd.StopWorker() | cmd.TerminateWorker() | cmd.KillWorker() | cmd.EndLateWorker()
-            ):
+            case cmd.StopWorker() | cmd.TerminateWorker() | cmd.KillWorker() | cmd.EndLateWorker():
                 self._obey_end(command)
 
     def _obey_start(self, number: int) -> None:

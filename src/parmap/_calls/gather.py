@@ -15,7 +15,6 @@ from parmap._calls.run import (
     raise_lowest,
     unwrap,
 )
-
 from parmap.errors import CallTimeoutError, TaskFailure
 
 if TYPE_CHECKING:

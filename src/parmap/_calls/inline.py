@@ -76,9 +76,7 @@ class InlineSource:
 
     def _is_retried(self, error: BaseException, attempt: int) -> bool:
         retry = self._retry
-        return (
-            retry is not None and attempt < retry.attempts and isinstance(error, retry.reasons)
-        )
+        return retry is not None and attempt < retry.attempts and isinstance(error, retry.reasons)
 
     def _failed(self, error: BaseException, index: int, attempt: int) -> Batch:
         if self.stops:

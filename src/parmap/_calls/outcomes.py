@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from parmap._wire.payload import ERROR, Item, unpack
 from parmap._calls.verdicts import error_of_lost
+from parmap._wire.payload import ERROR, Item, unpack
 from parmap._words import printable, short_repr
 from parmap.errors import SerializationError, TaskFailure, attach_failure, attributes_of
 

@@ -7,12 +7,12 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from parmap._core import events as ev
+from parmap._limits import NO_LIMITS, Limits
 from parmap._memory.host import close_quietly
 from parmap._wire import frames as fr
 from parmap._wire.frames import Frame
 from parmap._wire.payload import Payload, pack_values
 from parmap._worker.retried import to_send
-from parmap._limits import NO_LIMITS, Limits
 from parmap.errors import SerializationError
 
 if TYPE_CHECKING:

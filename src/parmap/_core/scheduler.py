@@ -55,7 +55,7 @@ class Scheduler(Losses):
         book = self.calls.get(call)
         return 0 if book is None else book.sizer.appetite(self._share(book))
 
-    def _dispatch(self, event: Event) -> None:
+    def _dispatch(self, event: Event) -> None:  # noqa: PLR0912 - one branch each, read downwards
         match event:
             case ev.CallOpened():
                 self._open_call(event)
@@ -179,9 +179,7 @@ class Scheduler(Losses):
         if chunk.attempt > 1:
             book.attempts.pop(event.first, None)
         self.tally.items += event.count
-        self._out.append(
-            Deliver(book.id, event.first, event.count, event.payload, chunk.attempt)
-        )
+        self._out.append(Deliver(book.id, event.first, event.count, event.payload, chunk.attempt))
 
     def _run_again(self, book: Call, index: int) -> bool:
         """Whether an item that raised what its call retries is run once more."""

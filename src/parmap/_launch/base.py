@@ -11,7 +11,6 @@ from parmap._launch.watch import DeathWatch
 from parmap._memory.fdpass import Link
 
 if TYPE_CHECKING:
-    import signal
     from collections.abc import Callable
 
     from parmap._memory.segment import Segment
@@ -32,9 +31,7 @@ class Child:
 
     __slots__ = ("_exitcode", "_gone", "_reap", "_watch", "peak_rss", "pid")
 
-    def __init__(
-        self, pid: int, reap: Callable[[], Ending], wait: Callable[[], object]
-    ) -> None:
+    def __init__(self, pid: int, reap: Callable[[], Ending], wait: Callable[[], object]) -> None:
         """`reap` tells how it ended once it has and never waits; `wait` blocks until the process is
         dead and leaves its exit code in place (used where there is no pidfd)."""
         self.pid = pid
@@ -57,7 +54,7 @@ class Child:
             self._watch.close()
         return self._exitcode
 
-    def send_signal(self, number: signal.Signals) -> None:
+    def send_signal(self, number: int) -> None:
         """Signal the process, unless it is dead."""
         if not self._gone:
             self._watch.send_signal(number)

@@ -153,7 +153,7 @@ class Peer:
             end_descendants(self.pid)
         self.kill()
 
-    def send_signal(self, number: signal.Signals) -> None:
+    def send_signal(self, number: int) -> None:
         """Signal the process, unless it is dead."""
         self._child.send_signal(number)
 

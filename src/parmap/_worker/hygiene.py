@@ -97,7 +97,7 @@ def take_over_signals() -> None:
     sys.unraisablehook = _not_lost_in_a_finaliser
     if ASK_SIGNAL is not None:
         signal.signal(ASK_SIGNAL, _asked)
-        signal.siginterrupt(ASK_SIGNAL, False)  # noqa: FBT003 - C code of users need not know of it
+        signal.siginterrupt(ASK_SIGNAL, False)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
 

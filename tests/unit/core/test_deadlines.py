@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from parmap._core import events as ev
 from parmap._core.calls import Call
-from parmap._core.commands import EndLateWorker, KillWorker, LookAt, Loss, SettleLost
+from parmap._core.commands import Command, EndLateWorker, KillWorker, LookAt, Loss, SettleLost
 from parmap._core.deadlines import BEGIN_WITHIN, LOOKS, ItemClock
 from parmap._core.events import IDLE, UNKNOWN
 from parmap._core.losses import DUMP_PATIENCE
@@ -184,7 +184,7 @@ def test_a_late_item_is_retried_only_where_lateness_is_a_reason():
 def test_a_worker_that_never_begins_is_killed_and_its_item_goes_elsewhere():
     """Somebody has stopped it, or its imports hang: no item is to blame."""
     desk, worker = timed()
-    commands = []
+    commands: list[Command] = []
     while not commands:
         desk.later(desk.scheduler.next_deadline() - desk.now)
         commands = desk.tell(ev.Looked(worker, IDLE))
