@@ -14,10 +14,10 @@ from parmap._calls.remote import Ended, Lost, RemoteCall, Report
 from parmap._calls.verdicts import closed, error_of
 from parmap._core import commands as cmd
 from parmap._core import events as ev
-from parmap._core.scheduler import Scheduler
 from parmap._core.states import WorkerState
 from parmap._launch.peer import Peer
 from parmap._loop import Loop
+from parmap._watching import dump_stacks_on_request, new_scheduler
 from parmap._wire import frames as fr
 from parmap._wire.frames import Frame
 from parmap._wire.payload import error_positions
@@ -83,7 +83,10 @@ class Driver(Loop[ev.Event, cmd.Command]):
         worker that has run `max_tasks` items is replaced."""
         self._shared = shared
         self._setup = setup
-        self._scheduler = Scheduler(limit=limit, idle_timeout=idle_timeout, max_tasks=max_tasks)
+        dump_stacks_on_request()
+        self._scheduler = new_scheduler(
+            name, limit=limit, idle_timeout=idle_timeout, max_tasks=max_tasks
+        )
         self._calls: dict[int, RemoteCall] = {}
         self._started = 0  # workers so far, for their names
         self._closing = False

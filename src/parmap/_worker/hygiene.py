@@ -114,6 +114,13 @@ def write_stacks_to(fd: int) -> None:
         faulthandler.register(DUMP_SIGNAL, file=fd, all_threads=True, chain=True)
 
 
+def dump_stacks_on_request() -> None:
+    """PARMAP_STACKS=1: the parent passes SIGUSR1 on, and every worker shows its stacks, too."""
+    asked = os.environ.get("PARMAP_STACKS") == "1" and sys.stderr is not None
+    if asked and hasattr(faulthandler, "register"):
+        faulthandler.register(signal.SIGUSR1, all_threads=True)
+
+
 def keep_descendants() -> None:
     """Adopt grandchildren whose parent dies, so that a deadline finds them (Linux)."""
     global _keeps_descendants

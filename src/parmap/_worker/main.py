@@ -45,6 +45,7 @@ def serve(link: Link, lifeline: int, page: Segment) -> NoReturn:
         hygiene.die_with_parent(lifeline)
         hygiene.close_in_forked_children([link.fileno()])
         hygiene.write_stacks_to(page.fileno())
+        hygiene.dump_stacks_on_request()
         status = _Worker(link, Control(page), lifeline).run()
     except Terminated:
         hygiene.flush_streams()
