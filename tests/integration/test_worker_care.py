@@ -1,6 +1,6 @@
 """What a pool does about its workers: replaced in time, ended on request, counted, reported on."""
 
-# mypy: disable-error-code="attr-defined"
+# mypy: disable-error-code="attr-defined, func-returns-value"
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import re
 import time
 import warnings
 from concurrent.futures import Executor
+from typing import Any
 
 import pytest
 
@@ -68,8 +69,9 @@ def grow():
 @pytest.mark.parametrize("name", ["max_tasks_per_child", "max_memory_per_child"])
 def test_a_limit_of_a_pool_that_is_none_is_refused_at_the_door(name):
     for value in (0, -1, 1.5, True):
+        options: dict[str, Any] = {name: value}
         with pytest.raises((TypeError, ValueError), match=name):
-            Pool(1, **{name: value})
+            Pool(1, **options)
 
 
 # ---------------------------------------------------------------------- kill
