@@ -12,6 +12,7 @@ The house, floor by floor; imports lead down only::
     _calls  _launch              a call as its caller lives it; processes: started, watched, ended
     _worker  channel             the worker's side; what processes say to each other
     _wire  options  shared       bytes and objects; what is checked at the door; shared state
+    shared  _wire  options       state that processes share; bytes and objects; the door's checks
     _memory  _core  errors       the system's memory and descriptors; the decisions; errors
 
 Everything public is imported here, when it is first used (PEP 562), so that `import parmap` is light.
@@ -67,6 +68,8 @@ if TYPE_CHECKING:
     from parmap.shared.locks import RLock as RLock
     from parmap.shared.semaphores import Semaphore as Semaphore
     from parmap.shared.value import SharedValue as SharedValue
+    from parmap.shared.dicts import SharedDict as SharedDict
+    from parmap.shared.lists import SharedList as SharedList
     from parmap.workers import Worker as Worker
     from parmap.workers import WorkerGroup as WorkerGroup
     from parmap.workers import run_workers as run_workers
@@ -97,6 +100,8 @@ _HOMES = {
     "SharedCounter": "parmap.shared.counter",
     "SharedValue": "parmap.shared.value",
     "SharedArray": "parmap.shared.array",
+    "SharedDict": "parmap.shared.dicts",
+    "SharedList": "parmap.shared.lists",
     "Progress": "parmap.observe.progress",
     "CallTimeoutError": "parmap.errors",
     "ParmapError": "parmap.errors",
@@ -147,6 +152,8 @@ __all__ = [  # pyright wants the literal names
     "SharedArray",
     "SharedCounter",
     "SharedValue",
+    "SharedDict",
+    "SharedList",
     "TaskErrorGroup",
     "TaskFailure",
     "Worker",

@@ -35,7 +35,7 @@ from parmap._memory.transit import export_fd, import_fd
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Container, Sequence
 
     from parmap._memory.transit import Ticket
 
@@ -56,8 +56,8 @@ class _Socket(_socket.socket):
 class Keeper:
     """A queue of (tag, descriptors), shared by all who have it. Costs two descriptors.
 
-    Either a queue (`take`, with rising tags) or a shelf (`copy` and `drop`, in any order), not
-    both.
+    Either a queue (`take`, with rising tags) or a shelf (`copy`, `drop` and `keep_only`, in any
+    order), not both.
     """
 
     __slots__ = ("_in", "_out")
@@ -127,6 +127,22 @@ class Keeper:
             found = True
         return found
 
+    def keep_only(self, tags: Container[int]) -> None:
+        """Remove each entry with another tag, which somebody who was killed has left behind."""
+        seen: set[int] = set()
+        lap = self._new_lap()
+        for _ in range(_MOST):  # enough, should there be no room for the lap's own packet
+            head = self._tag_at(0)
+            if head is None or head == lap:
+                break
+            if head in tags and head not in seen:
+                seen.add(head)
+                self._turn()
+            else:
+                _close_all(self._receive(0))
+        if self._tag_at(0) == lap:
+            self._receive(0)
+
     def close(self) -> None:
         """Close this process's ends. May be called twice."""
         self._in.close()
@@ -180,10 +196,7 @@ class Keeper:
 
     def _turn_to(self, tag: int) -> int | None:
         """Turn the queue until `tag` is at its head. A packet of its own tells when it is round."""
-        from os import urandom
-
-        lap = _LAP | int.from_bytes(urandom(7), "little")
-        self._send(lap, ())
+        lap = self._new_lap()
         for _ in range(_MOST):  # ends the search when the queue was too full for the lap's packet
             head = self._tag_at(0)
             if head is None:
@@ -197,6 +210,14 @@ class Keeper:
             else:
                 self._turn()
         return None
+
+    def _new_lap(self) -> int:
+        """Put a packet of this module's own at the end, if there is room; return its tag."""
+        from os import urandom
+
+        lap = _LAP | int.from_bytes(urandom(7), "little")
+        self._send(lap, ())
+        return lap
 
     def _turn(self) -> None:
         """Move the first entry to the end. For a moment it is there twice: no kill can lose it."""

@@ -147,7 +147,7 @@ class Messages:
         return marshal.loads(record)  # noqa: S302 - from the same user, as a pickle is
 
     def decode_parcel(
-        self, form: int, memory: mmap.mmap, at: int, nbytes: int, fds: Sequence[int]
+        self, form: int, memory: mmap.mmap | bytes, at: int, nbytes: int, fds: Sequence[int]
     ) -> Any:
         """Return the item of a parcel, a copy; its block may change afterwards.  Takes `fds` over."""
         if form == AS_BYTES:
