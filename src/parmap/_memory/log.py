@@ -132,7 +132,7 @@ class Log:
         generation = (end >> LENGTH_BITS) + 1
         current = self._areas()[(generation - 1) & 1]
         length = len(snapshot) + PREFIX
-        size = _pages(max(_LEAST, 4 * length) + 2 * needed)
+        size = max(_LEAST, 4 * length) + 2 * (needed + PREFIX)
         shared[NEXT] = generation
         start = self.large.find(size, [(0, _GROUND), current], thorough=True)
         self.reach(start + size)
