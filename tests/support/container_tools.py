@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from typing import Any
 
 from parmap import SharedDict, SharedList
@@ -52,3 +53,8 @@ class Near:
         assert answer is True
         there = self.mine["there"] if self.kind == "SharedDict" else self.mine[-1]
         assert there == [2, b"y" * 50_000]
+
+
+def let_run(seconds: float) -> None:
+    """Let others run for a random while: chance is the purpose, nothing is waited for."""
+    select.select([], [], [], seconds)

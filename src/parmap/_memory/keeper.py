@@ -129,19 +129,13 @@ class Keeper:
 
     def keep_only(self, tags: Container[int]) -> None:
         """Remove each entry with another tag, which somebody who was killed has left behind."""
-        seen: set[int] = set()
-        lap = self._new_lap()
-        for _ in range(_MOST):  # enough, should there be no room for the lap's own packet
-            head = self._tag_at(0)
-            if head is None or head == lap:
-                break
-            if head in tags and head not in seen:
-                seen.add(head)
+        first: int | None = None
+        while (head := self._tag_at(0)) is not None and head != first:
+            if head in tags:
+                first = head if first is None else first
                 self._turn()
             else:
                 _close_all(self._receive(0))
-        if self._tag_at(0) == lap:
-            self._receive(0)
 
     def close(self) -> None:
         """Close this process's ends. May be called twice."""
@@ -196,7 +190,10 @@ class Keeper:
 
     def _turn_to(self, tag: int) -> int | None:
         """Turn the queue until `tag` is at its head. A packet of its own tells when it is round."""
-        lap = self._new_lap()
+        from os import urandom
+
+        lap = _LAP | int.from_bytes(urandom(7), "little")
+        self._send(lap, ())
         for _ in range(_MOST):  # ends the search when the queue was too full for the lap's packet
             head = self._tag_at(0)
             if head is None:
@@ -210,14 +207,6 @@ class Keeper:
             else:
                 self._turn()
         return None
-
-    def _new_lap(self) -> int:
-        """Put a packet of this module's own at the end, if there is room; return its tag."""
-        from os import urandom
-
-        lap = _LAP | int.from_bytes(urandom(7), "little")
-        self._send(lap, ())
-        return lap
 
     def _turn(self) -> None:
         """Move the first entry to the end. For a moment it is there twice: no kill can lose it."""
