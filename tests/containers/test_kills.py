@@ -22,7 +22,7 @@ from support.channel_peers import Child, child
 from support.container_tools import let_run
 
 KILLS = int(os.environ.get("PARMAP_TEST_KILLS", "40"))
-MANY = 1000
+MANY = 400
 PROCESSES = 3
 SIZES = (100, 40_000, 150_000)
 
@@ -123,7 +123,7 @@ def test_random_kills(rng):
 
 @pytest.mark.stress
 @pytest.mark.parametrize("lap", range(4))
-def test_1000_random_kills(lap, rng):
+def test_400_random_kills(lap, rng):
     print(json.dumps(run_storm(rng, MANY)))
 
 
