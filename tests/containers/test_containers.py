@@ -1,4 +1,4 @@
-"""What a user of dict and list expects, and what differs: values are copies, errors come at the door."""
+"""What users of dict and list expect, and what differs: values are copies, doors are strict."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def test_a_shared_dict_is_made_as_a_dict(arguments):
 
 
 def test_reading_a_mutable_value_gives_a_fresh_copy():
-    d, l = SharedDict(a=[1], big=[b"x" * 100_000]), SharedList([[1], {"k": {2}}])
+    d, seq = SharedDict(a=[1], big=[b"x" * 100_000]), SharedList([[1], {"k": {2}}])
     for value in (d["a"], d.get("a"), next(iter(d.values())), dict(d.items())["a"], d["big"],
-                  d.setdefault("a", []), l[0], l[0:1], next(iter(l))):  # fmt: skip
+                  d.setdefault("a", []), seq[0], seq[0:1], next(iter(seq))):  # fmt: skip
         value.append(5)
-    l[1]["k"].add(7)
+    seq[1]["k"].add(7)
     assert d == {"a": [1], "big": [b"x" * 100_000]}
-    assert l == [[1], {"k": {2}}]
+    assert seq == [[1], {"k": {2}}]
     value = [1]
     d["mine"] = value
     value.append(2)
@@ -56,12 +56,12 @@ def test_update_item_gives_what_it_has_stored():
     with pytest.raises(ZeroDivisionError):
         d.update_item("n", lambda n: n / 0)
     assert d == {"n": 2, "m": 11, "seen": [1, 2]}
-    l = SharedList([5])
-    assert l.update_item(-1, lambda n: n + 1) == 6
-    assert l.update_item(1, lambda n: n + 1, 0) == 1
+    seq = SharedList([5])
+    assert seq.update_item(-1, lambda n: n + 1) == 6
+    assert seq.update_item(1, lambda n: n + 1, 0) == 1
     with pytest.raises(IndexError):
-        l.update_item(7, lambda n: n, 0)
-    assert l == [6, 1]
+        seq.update_item(7, lambda n: n, 0)
+    assert seq == [6, 1]
 
 
 def test_a_default_is_not_changed_by_the_function():
@@ -93,11 +93,11 @@ def test_the_function_reads_the_container_and_cannot_change_it():
                    lambda: d.update_item("b", lambda b: b)):  # fmt: skip
         with pytest.raises(RuntimeError, match="cannot change the container"):
             d.update_item("a", lambda a, change=change: change())
-    l = SharedList([2, 1])
+    seq = SharedList([2, 1])
     with pytest.raises(RuntimeError, match="cannot change the container"):
-        l.sort(key=lambda x: l.append(x))
-    d["a"], l[0] = 0, 0
-    assert (d["a"], l) == (0, [0, 1])
+        seq.sort(key=lambda x: seq.append(x))
+    d["a"], seq[0] = 0, 0
+    assert (d["a"], seq) == (0, [0, 1])
 
 
 def test_a_fork_inside_the_function_changes_nothing_in_the_child():
@@ -133,15 +133,15 @@ def test_unhashable_keys_are_refused_at_the_door(bad):
 
 
 def test_what_cannot_be_pickled_is_refused_at_the_door():
-    d, l, lock = SharedDict(a=1), SharedList([1]), threading.Lock()
+    d, seq, lock = SharedDict(a=1), SharedList([1]), threading.Lock()
     for act in (lambda: d.__setitem__("b", lock), lambda: d.update(x=1, y=[lock]),
                 lambda: d.setdefault("c", lock), lambda: d.update_item("a", lambda _: lock),
-                lambda: d.__setitem__(partial(print, lock), 1), lambda: l.append(lock),
-                lambda: l.extend([2, lock]), lambda: l.__setitem__(0, lock),
-                lambda: l.update_item(0, lambda _: lock)):  # fmt: skip
+                lambda: d.__setitem__(partial(print, lock), 1), lambda: seq.append(lock),
+                lambda: seq.extend([2, lock]), lambda: seq.__setitem__(0, lock),
+                lambda: seq.update_item(0, lambda _: lock)):  # fmt: skip
         with pytest.raises(SerializationError, match="lock"):
             act()
-    assert (d, l) == ({"a": 1}, [1])
+    assert (d, seq) == ({"a": 1}, [1])
 
 
 def test_keys_that_nobody_could_find_again_are_refused_at_the_door():
@@ -156,6 +156,8 @@ class Plain:
 
 
 class HoldsHandle(tuple):
+    __slots__ = ()
+
     def __new__(cls, *parts):
         return super().__new__(cls, parts)
 
@@ -216,11 +218,11 @@ def test_a_key_that_cannot_be_rebuilt_is_the_only_one_out_of_reach(monkeypatch):
 
 
 def test_an_iteration_sees_what_was_there_when_it_began():
-    d, l = SharedDict(a=[1], b=[b"x" * 50_000]), SharedList([1, [2], b"y" * 50_000])
-    keys, values, items, one_by_one = iter(d), iter(d.values()), iter(d.items()), iter(l)
+    d, seq = SharedDict(a=[1], b=[b"x" * 50_000]), SharedList([1, [2], b"y" * 50_000])
+    keys, values, items, one_by_one = iter(d), iter(d.values()), iter(d.items()), iter(seq)
     d.clear()
     d["c"] = b"z" * 50_000
-    l[:] = [b"z" * 50_000]
+    seq[:] = [b"z" * 50_000]
     assert list(keys) == ["a", "b"]
     assert list(values) == [[1], [b"x" * 50_000]]
     assert list(items) == [("a", [1]), ("b", [b"x" * 50_000])]
@@ -228,22 +230,22 @@ def test_an_iteration_sees_what_was_there_when_it_began():
 
 
 def test_threads_lose_nothing():
-    d, l = SharedDict(), SharedList()
+    d, seq = SharedDict(), SharedList()
 
     def work(number):
         for turn in range(300):
             d.update_item("n", lambda n: n + 1, 0)
             d[number] = turn
-            l.append((number, turn))
+            seq.append((number, turn))
             assert d[number] == turn
-            assert len(l) > turn
+            assert len(seq) > turn
 
     threads = [Running(work, number) for number in range(4)]
     for thread in threads:
         thread.result()
     assert d == {"n": 1200, **dict.fromkeys(range(4), 299)}
     for number in range(4):
-        assert [turn for who, turn in l if who == number] == list(range(300))
+        assert [turn for who, turn in seq if who == number] == list(range(300))
 
 
 def test_memory_of_dropped_values_is_used_again():
@@ -274,11 +276,11 @@ def test_arrays_come_back_private_and_writable():
 
 
 def test_a_dict_grows_without_a_limit():
-    d, l = SharedDict(), SharedList(range(100_000))
+    d, seq = SharedDict(), SharedList(range(100_000))
     for number in range(50_000):
         d[number] = str(number)
     assert second(d) == {number: str(number) for number in range(50_000)}
-    assert second(l) == list(range(100_000))
+    assert second(seq) == list(range(100_000))
 
 
 def test_functions_and_classes_of_main_are_keys_and_values(tmp_path):
@@ -312,13 +314,13 @@ def test_a_closure_of_a_map_takes_a_container_along():
 
 
 def test_comparisons_and_text():
-    d, l = SharedDict(a=1), SharedList([1, 2])
+    d, seq = SharedDict(a=1), SharedList([1, 2])
     assert repr(d) == "SharedDict({'a': 1})"
-    assert repr(l) == "SharedList([1, 2])"
+    assert repr(seq) == "SharedList([1, 2])"
     assert (d == {"a": 1}, d == SharedDict(a=1), d != {"a": 2}, d == 5) == (True, True, True, False)
-    assert (l == [1, 2], l == (1, 2), l < [1, 3], l > [0], l >= SharedList([1, 2])) == (
+    assert (seq == [1, 2], seq == (1, 2), seq < [1, 3], seq > [0], seq >= SharedList([1, 2])) == (
         True, False, True, True, True,
     )  # fmt: skip
-    for container in (d, l):
+    for container in (d, seq):
         with pytest.raises(TypeError, match="unhashable"):
             hash(container)

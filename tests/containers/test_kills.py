@@ -38,13 +38,13 @@ class Storm:
 
     def __init__(self) -> None:
         self.d: SharedDict[Any, Any] = SharedDict(total=0, a=0, b=0)
-        self.l: SharedList[tuple[int, int]] = SharedList()
+        self.seq: SharedList[tuple[int, int]] = SharedList()
         self.segment = Segment.create(4096)
         self.returned = words(self.segment, 0, 4 * 64)
 
     def work(self, me: Child, number: int) -> None:
         """Changes of each kind; one word per kind says how many have returned."""
-        d, l, counts = self.d, self.l, self.returned[4 * (number % 64) : 4 * (number % 64) + 4]
+        d, seq, counts = self.d, self.seq, self.returned[4 * (number % 64) : 4 * (number % 64) + 4]
         base = counts[1]
         me.say()
         for turn in range(base + 1, 1 << 60):
@@ -54,14 +54,14 @@ class Storm:
             counts[1] = turn
             d.update(a=turn, b=turn, big=bytes([turn % 256]) * SIZES[turn % 3])
             counts[2] += 1
-            l.append((number % 64, turn))
+            seq.append((number % 64, turn))
             counts[3] = turn
             if turn % 5 == 0:
                 d["passing", number] = turn
                 del d["passing", number]
             if turn % 50 == 0:
-                l[:] = [pair for pair in l if pair[0] != number % 64]
-                l.append((number % 64, turn))
+                seq[:] = [pair for pair in seq if pair[0] != number % 64]
+                seq.append((number % 64, turn))
 
     def look(self) -> None:
         """Anybody, at any moment, sees whole steps only."""
@@ -81,7 +81,7 @@ class Storm:
             if last:
                 assert last <= self.d[number][0] <= last + 1
             last = self.returned[4 * number + 3]
-            mine = [turn for who, turn in self.l if who == number]
+            mine = [turn for who, turn in self.seq if who == number]
             assert mine == sorted(mine)
             if last:
                 assert last <= mine[-1] <= last + 1

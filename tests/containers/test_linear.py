@@ -33,9 +33,9 @@ def dict_model(state, asked):
 
 
 def list_model(state, asked):
-    l, (name, *arguments) = list(state), asked
-    result = list(l) if name == "copy" else getattr(l, name)(*arguments)
-    return result, tuple(l)
+    seq, (name, *arguments) = list(state), asked
+    result = list(seq) if name == "copy" else getattr(seq, name)(*arguments)
+    return result, tuple(seq)
 
 
 def dict_calls(d, rng, me):
@@ -52,11 +52,11 @@ def dict_calls(d, rng, me):
     ])  # fmt: skip
 
 
-def list_calls(l, rng, me):
+def list_calls(seq, rng, me):
     number = me * 1000 + rng.randrange(100)
     return rng.choice([
-        (l.append, number), (l.insert, 1, number), (l.__len__,), (l.copy,), (l.reverse,),
-        (l.extend, [number, number]), (l.clear,), (l.sort,),
+        (seq.append, number), (seq.insert, 1, number), (seq.__len__,), (seq.copy,), (seq.reverse,),
+        (seq.extend, [number, number]), (seq.clear,), (seq.sort,),
     ])  # fmt: skip
 
 

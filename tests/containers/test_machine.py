@@ -6,7 +6,8 @@ from decimal import Decimal
 from fractions import Fraction
 
 import pytest
-from hypothesis import settings, strategies as st
+from hypothesis import settings
+from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from parmap import SharedDict, SharedList
@@ -148,59 +149,59 @@ class ListMachine(Machine):
 
     @rule(turn=st.integers(0, 1), value=VALUES)
     def append(self, turn, value):
-        self.both(turn, lambda l: l.append(value))
+        self.both(turn, lambda seq: seq.append(value))
 
     @rule(turn=st.integers(0, 1), index=INDEX, value=VALUES)
     def insert_and_set(self, turn, index, value):
-        self.both(turn, lambda l: l.insert(index, value))
-        self.both(turn, lambda l: l.__setitem__(index, value))
+        self.both(turn, lambda seq: seq.insert(index, value))
+        self.both(turn, lambda seq: seq.__setitem__(index, value))
 
     @rule(turn=st.integers(0, 1), place=PLACE, values=st.lists(VALUES, max_size=3))
     def slices(self, turn, place, values):
-        self.both(turn, lambda l: l[place])
-        self.both(turn, lambda l: l.__setitem__(place, values))
+        self.both(turn, lambda seq: seq[place])
+        self.both(turn, lambda seq: seq.__setitem__(place, values))
 
     @rule(turn=st.integers(0, 1), place=PLACE | INDEX)
     def delete(self, turn, place):
-        self.both(turn, lambda l: l.__delitem__(place))
+        self.both(turn, lambda seq: seq.__delitem__(place))
 
     @rule(turn=st.integers(0, 1), index=INDEX)
     def get_and_pop(self, turn, index):
-        self.both(turn, lambda l: l[index])
-        self.both(turn, lambda l: l.pop(index))
+        self.both(turn, lambda seq: seq[index])
+        self.both(turn, lambda seq: seq.pop(index))
 
     @rule(turn=st.integers(0, 1), value=VALUES)
     def search(self, turn, value):
-        self.both(turn, lambda l: (value in l, l.count(value)))
-        self.both(turn, lambda l: l.index(value))
-        self.both(turn, lambda l: l.index(value, 1, -1))
-        self.both(turn, lambda l: l.remove(value))
+        self.both(turn, lambda seq: (value in seq, seq.count(value)))
+        self.both(turn, lambda seq: seq.index(value))
+        self.both(turn, lambda seq: seq.index(value, 1, -1))
+        self.both(turn, lambda seq: seq.remove(value))
 
     @rule(turn=st.integers(0, 1), values=st.lists(VALUES, max_size=3), times=st.integers(-1, 2))
     def grow(self, turn, values, times):
-        self.both(turn, lambda l: l.extend(iter(values)))
+        self.both(turn, lambda seq: seq.extend(iter(values)))
         if len(self.model) < 30:
-            self.both(turn, lambda l: l.__imul__(times) and None)
-        self.both(turn, lambda l: (l + [1], l * 2, 2 * l))
+            self.both(turn, lambda seq: seq.__imul__(times) and None)
+        self.both(turn, lambda seq: (seq + list("x"), seq * 2, 2 * seq))
 
     @rule(turn=st.integers(0, 1), backwards=st.booleans())
     def order(self, turn, backwards):
-        self.both(turn, lambda l: l.sort(key=repr, reverse=backwards))
-        self.both(turn, lambda l: l.sort())
-        self.both(turn, lambda l: l.reverse())
-        self.both(turn, lambda l: list(reversed(l)))
+        self.both(turn, lambda seq: seq.sort(key=repr, reverse=backwards))
+        self.both(turn, lambda seq: seq.sort())
+        self.both(turn, lambda seq: seq.reverse())
+        self.both(turn, lambda seq: list(reversed(seq)))
 
     @rule(turn=st.integers(0, 1))
     def clear(self, turn):
-        self.both(turn, lambda l: l.clear())
+        self.both(turn, lambda seq: seq.clear())
 
     @rule(turn=st.integers(0, 1), index=INDEX, value=VALUES)
     def update_item(self, turn, index, value):
-        def in_one(l):
-            if isinstance(l, SharedList):
-                return l.update_item(index, lambda old: [old, value])
-            l[index] = [l[index], value]
-            return l[index]
+        def in_one(seq):
+            if isinstance(seq, SharedList):
+                return seq.update_item(index, lambda old: [old, value])
+            seq[index] = [seq[index], value]
+            return seq[index]
 
         self.both(turn, in_one)
 

@@ -14,7 +14,8 @@ KINDS: dict[str, Any] = {"SharedDict": SharedDict, "SharedList": SharedList}
 def second(face: Any) -> Any:
     """A handle with a copy of its own, as another process has one; not registered."""
     replica = face._replica
-    twin = type(face).__new__(type(face))
+    kind: Any = type(face)
+    twin = kind.__new__(kind)
     twin._attach(type(replica)(Log(replica.log.segment), replica._keeper))
     return twin
 

@@ -9,6 +9,7 @@ Between the store to END and the one to `seen` nothing is called, so no signal h
 
 from __future__ import annotations
 
+from _weakref import ref
 from marshal import dumps
 
 from parmap._memory.intents import IntentMutex
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 PUT = 0  # the first kind of step of both containers: (PUT, place, form)
 
 
-def make_put(replica: Replica, *, keyed: bool) -> Callable[[Any, Any], bool]:
+def make_put(  # noqa: PLR0915 - written out on purpose
+    replica: Replica, *, keyed: bool
+) -> Callable[[Any, Any], bool]:
     """Return a function that puts a small form in, or returns False and has done nothing.
 
     `keyed`: under a plain key; else at an index, or at the end of a list, which is -1.
@@ -37,12 +40,12 @@ def make_put(replica: Replica, *, keyed: bool) -> Callable[[Any, Any], bool]:
     slot, intents, abandoned, header = (
         mutex.own_slot(), mutex.intents, mutex.abandoned, mutex.shared,
     )  # fmt: skip
-    # Not the replica itself, which has this function: it shall go when its last user goes.
+    # Not the replica itself, which has this function: it shall go with its last user.
     copy, shared, log, local = replica.copy, replica.words, replica.log, replica.local
-    large = log.large
+    large, me = log.large, ref(replica)
     memory, shift, limit = log.window()
 
-    def put(place: Any, form: Any) -> bool:
+    def put(place: Any, form: Any) -> bool:  # noqa: PLR0912 - as above
         nonlocal memory, shift, limit
         if copy.running:
             return False
@@ -60,6 +63,8 @@ def make_put(replica: Replica, *, keyed: bool) -> Callable[[Any, Any], bool]:
                 mutex.enter_slowly()
                 seq = 0
             end = shared[END]
+            if end != copy.seen:
+                me().catch_up()  # type: ignore[union-attr]  # who calls this has it
             if end + size > limit:
                 memory, shift, limit = log.window()
             if end + size <= limit and not abandoned[0]:

@@ -71,17 +71,17 @@ class SharedDict(MutableMapping[K, V]):
     @overload
     def __init__(self) -> None: ...
     @overload
-    def __init__(self: SharedDict[str, V], **more: V) -> None: ...
+    def __init__(self: SharedDict[str, D], **more: D) -> None: ...
     @overload
     def __init__(self, other: Mapping[K, V] | Iterable[tuple[K, V]], /) -> None: ...
     @overload
     def __init__(
-        self: SharedDict[str, V], other: Mapping[str, V] | Iterable[tuple[str, V]], /, **more: V
+        self: SharedDict[str, D], other: Mapping[str, D] | Iterable[tuple[str, D]], /, **more: D
     ) -> None: ...
-    def __init__(self: Any, other: Any = (), /, **more: Any) -> None:
+    def __init__(self: Any, *others: Any, **more: Any) -> None:
         self._attach(Pairs.create())
-        if other or more:
-            self.update(other, **more)
+        if others or more:
+            self.update(*others, **more)
 
     @classmethod
     def fromkeys(cls, keys: Iterable[K], value: V) -> SharedDict[K, V]:
@@ -260,6 +260,8 @@ class SharedDict(MutableMapping[K, V]):
         replica = self._replica
         made: list[tuple[Any, Any]] = []
         try:
+            if isinstance(other, SharedDict):
+                other = other.copy()  # those of one moment
             for key, value in dict(other, **more).items():
                 made.append((key if is_plain(key) else replica.key(key), replica.encode(value)))
             replica.change(replica.set_many, made)

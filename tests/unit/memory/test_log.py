@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from parmap._memory import log as module
 from parmap._memory.extents import Extents
@@ -98,13 +101,14 @@ def test_large_parts_lie_beside_the_areas_and_beside_each_other(log):
         spans.append((start, start + size))
         log.begin_again(b"s" * size, 10)
         spans_now = sorted([*spans, *log._areas()])
-        assert all(one[1] <= other[0] for one, other in zip(spans_now, spans_now[1:], strict=False))
+        assert all(one[1] <= other[0] for one, other in pairwise(spans_now))
     assert log.segment.size >= max(end for _, end in spans)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 500)), max_size=40), st.booleans())
 def test_extents_never_overlap_and_find_room_below_the_top(moves, thorough):
-    extents, parts = Extents(), []
+    extents = Extents()
+    parts: list[tuple[int, int]] = []
     for take, number in moves:
         if take or not parts:
             start = extents.find(number, [(0, 100)], thorough=thorough)
