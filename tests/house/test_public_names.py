@@ -31,6 +31,8 @@ CONTRACT = MAPPING | PROCESSES | CHANNELS | SHARED_STATE | ERRORS | {"profile"}
 # not there yet can be imported from parmap.errors.
 NOT_YET = {"SharedDict", "SharedList"}
 NOT_YET |= {"Retry", "current_task", "in_worker", "profile"} | {"TaskTimeoutError"}
+NOT_YET = SHARED_STATE | {"Retry", "current_task", "in_worker", "profile"} | {"TaskTimeoutError"}
+NOT_YET -= {"SharedDict", "SharedList"}
 EXISTING = CONTRACT - NOT_YET
 
 

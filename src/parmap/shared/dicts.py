@@ -78,7 +78,7 @@ class SharedDict(MutableMapping[K, V]):
     def __init__(
         self: SharedDict[str, D], other: Mapping[str, D] | Iterable[tuple[str, D]], /, **more: D
     ) -> None: ...
-    def __init__(self: Any, *others: Any, **more: Any) -> None:
+    def __init__(self: Any, *others: Any, **more: Any) -> None:  # type: ignore[misc]  # mypy: `self` as a keyword
         self._attach(Pairs.create())
         if others or more:
             self.update(*others, **more)
