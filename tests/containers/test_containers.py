@@ -11,6 +11,7 @@ import pytest
 
 from parmap import Channel, Pool, SharedDict, SharedList, parallel_map
 from parmap.errors import SerializationError
+from parmap.shared._pairs import Pairs
 from support.channel_peers import Running, child
 from support.container_tools import second
 from support.gates import PATIENCE
@@ -263,6 +264,21 @@ def test_memory_of_dropped_values_is_used_again():
     import os
 
     assert os.fstat(log.segment.fileno()).st_blocks * 512 < 32 << 20
+
+
+def test_a_large_value_that_is_dropped_while_it_is_copied_is_never_seen_torn(monkeypatch):
+    """Another process drops it, and writes a new one to its place, in the middle of the copy."""
+    d = SharedDict(big=b"a" * 50_000)
+    twin, copy, turns = second(d), Pairs._copy, iter("bc")
+
+    def slowly(self, form):
+        first = copy(self, form)[:25_000]
+        for letter in turns:
+            d["big"] = letter.encode() * 50_000
+        return first + copy(self, form)[25_000:]
+
+    monkeypatch.setattr(Pairs, "_copy", slowly)
+    assert twin["big"] == b"c" * 50_000
 
 
 def test_arrays_come_back_private_and_writable():
