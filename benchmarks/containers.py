@@ -2,10 +2,10 @@
 
     python benchmarks/containers.py [--rounds N] [--json] [SCENARIO ...]
 
-Scenarios: a container and what is done with it (``dict get``, ``list append``, ...).  ``mix`` is 90
-reads to 10 writes; ``update`` is `update_item`, beside a Manager's dict under a Manager's lock.  Each
-is run by 1 and by 4 processes at the same time; numbers are microseconds per operation of one
-process: CPU of all processes (the Manager's server included), and wall.
+A scenario is a container and what is done with it (``dict get``, ``list append 4``, ...), by one
+process, or by 4 at the same time.  ``mix`` is 90 reads to 10 writes; ``update`` is `update_item`,
+beside a Manager's dict under a Manager's lock.  Figures are for one process: operations per second,
+and CPU per operation, the Manager's server included.
 """
 
 from __future__ import annotations
@@ -65,17 +65,16 @@ def update(c: Any, n: int, lock: Any) -> None:
 WORK: dict[str, Callable[[Any, int, Any], None]] = {
     "get": get, "set": set_, "mix": mix, "append": append, "update": update,
 }  # fmt: skip
-SCENARIOS = [
+_KINDS = [
     "dict get", "dict set", "dict mix", "dict update", "list get", "list set", "list append",
     "list update",
 ]  # fmt: skip
+SCENARIOS = [name + many for name in _KINDS for many in ("", " 4")]
 
 
 class Cost(NamedTuple):
-    """Microseconds per operation."""
-
-    cpu: float
-    wall: float
+    rate: float
+    cpu_us: float
 
 
 def run(work: Callable[..., None], container: Any, lock: Any, processes: int, n: int) -> Cost:
@@ -98,25 +97,26 @@ def run(work: Callable[..., None], container: Any, lock: Any, processes: int, n:
     for child in children:
         child.join()
     cpu = sum(cost for cost, _ in results) / processes
-    return Cost(cpu / n * 1e6, statistics.mean(wall for _, wall in results) / n * 1e6)
+    return Cost(n / statistics.mean(wall for _, wall in results), cpu / n * 1e6)
 
 
-def measure(scenario: str, processes: int, rounds: int) -> dict[str, Cost]:
+def measure(scenario: str, rounds: int) -> dict[str, Cost]:
     """Return the medians of both contestants."""
-    kind, _, what = scenario.partition(" ")
-    work, start = WORK[what], range(KEYS)
-    costs: dict[str, list[Cost]] = {"parmap": [], "Manager": []}
+    kind, what, *many = scenario.split()
+    work, start, processes = WORK[what], range(KEYS), 4 if many else 1
+    mine = "SharedDict" if kind == "dict" else "SharedList"
+    costs: dict[str, list[Cost]] = {mine: [], "Manager": []}
     with fork.Manager() as manager:
         lock = manager.Lock()
         server = manager._process.pid  # type: ignore[attr-defined]  # noqa: SLF001 - its CPU counts
         for _ in range(rounds):
             ours: Any = SharedDict(enumerate(start)) if kind == "dict" else SharedList(start)
-            costs["parmap"].append(run(work, ours, None, processes, OURS))
+            costs[mine].append(run(work, ours, None, processes, OURS))
             theirs: Any = manager.dict(enumerate(start)) if kind == "dict" else manager.list(start)
             before = cpu_of(server)
             cost = run(work, theirs, lock, processes, THEIRS)
             extra = (cpu_of(server) - before) / THEIRS / processes * 1e6
-            costs["Manager"].append(Cost(cost.cpu + extra, cost.wall))
+            costs["Manager"].append(Cost(cost.rate, cost.cpu_us + extra))
     return {
         who: Cost(*map(statistics.median, zip(*all_, strict=True))) for who, all_ in costs.items()
     }
@@ -139,17 +139,15 @@ def main() -> None:
         parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
     report: dict[str, Any] = {}
     for scenario in options.scenarios or SCENARIOS:
-        for processes in (1, 4):
-            costs = measure(scenario, processes, options.rounds)
-            ours, theirs = costs["parmap"], costs["Manager"]
-            name = f"{scenario}, {processes}"
-            report[name] = {who: cost._asdict() for who, cost in costs.items()}
-            if not options.json:
-                print(
-                    f"{name:16} parmap {ours.cpu:6.2f} µs CPU {ours.wall:7.2f} wall   "
-                    f"Manager {theirs.cpu:7.1f} CPU {theirs.wall:7.1f} wall   "
-                    f"{theirs.cpu / ours.cpu:5.0f} × CPU {theirs.wall / ours.wall:5.0f} × wall"
-                )
+        costs = measure(scenario, options.rounds)
+        report[scenario] = {who: cost._asdict() for who, cost in costs.items()}
+        if not options.json:
+            ours, theirs = costs.values()
+            print(
+                f"{scenario:14} {ours.rate:11,.0f}/s {ours.cpu_us:6.2f} µs CPU   "
+                f"Manager {theirs.rate:8,.0f}/s {theirs.cpu_us:6.1f} µs CPU   "
+                f"{ours.rate / theirs.rate:5.0f} × as fast, CPU 1/{theirs.cpu_us / ours.cpu_us:.0f}"
+            )
     if options.json:
         print(json.dumps(report, indent=2))
 

@@ -12,7 +12,6 @@ The house, floor by floor; imports lead down only::
     _calls  _launch              a call as its caller lives it; processes: started, watched, ended
     _worker  channel             the worker's side; what processes say to each other
     _wire  options  shared       bytes and objects; what is checked at the door; shared state
-    shared  _wire  options       state that processes share; bytes and objects; the door's checks
     _memory  _core  errors       the system's memory and descriptors; the decisions; errors
 
 Everything public is imported here, when it is first used (PEP 562), so that `import parmap` is light.
@@ -63,13 +62,13 @@ if TYPE_CHECKING:
     from parmap.shared.barrier import Barrier as Barrier
     from parmap.shared.condition import Condition as Condition
     from parmap.shared.counter import SharedCounter as SharedCounter
+    from parmap.shared.dicts import SharedDict as SharedDict
     from parmap.shared.events import Event as Event
+    from parmap.shared.lists import SharedList as SharedList
     from parmap.shared.locks import Lock as Lock
     from parmap.shared.locks import RLock as RLock
     from parmap.shared.semaphores import Semaphore as Semaphore
     from parmap.shared.value import SharedValue as SharedValue
-    from parmap.shared.dicts import SharedDict as SharedDict
-    from parmap.shared.lists import SharedList as SharedList
     from parmap.workers import Worker as Worker
     from parmap.workers import WorkerGroup as WorkerGroup
     from parmap.workers import run_workers as run_workers
@@ -151,9 +150,9 @@ __all__ = [  # pyright wants the literal names
     "SerializationError",
     "SharedArray",
     "SharedCounter",
-    "SharedValue",
     "SharedDict",
     "SharedList",
+    "SharedValue",
     "TaskErrorGroup",
     "TaskFailure",
     "Worker",

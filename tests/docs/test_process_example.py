@@ -22,8 +22,6 @@ EXAMPLES = sorted((ROOT / "examples").glob("[0-9]*.py"))
 
 @pytest.mark.parametrize("source", EXAMPLES, ids=[path.stem for path in EXAMPLES])
 def test_an_example_prints_what_stands_beside_it(tmp_path, source):
-@pytest.mark.parametrize("name", ["01_process_basics", "06_map_reduce"])
-def test_an_example_prints_what_stands_beside_it(tmp_path, name):
     """From any folder, warnings being errors, and with nothing on stderr."""
     done = subprocess.run(
         [sys.executable, "-W", "error", str(source)],
