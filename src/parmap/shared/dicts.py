@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import ItemsView, Iterable, Mapping, MutableMapping, ValuesView
-from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast, overload
 
 from parmap._memory.log import END
 from parmap._wire.messages import ATOMS, SMALL, Parcel
@@ -165,7 +165,7 @@ class SharedDict(MutableMapping[K, V]):
             return NotImplemented
         return self.copy() == dict(other.items())
 
-    __hash__ = None  # type: ignore[assignment]  # as a dict
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # as a dict
 
     def __repr__(self) -> str:
         return self._replica.show(self)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, MutableSequence
 from operator import index as as_index
-from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast, overload
 
 from parmap._memory.log import END
 from parmap._wire.messages import SMALL, Parcel
@@ -129,7 +129,7 @@ class SharedList(MutableSequence[T]):
             return other._replica is self._replica or self.copy() == other.copy()
         return self.copy() == other if isinstance(other, list) else NotImplemented
 
-    __hash__ = None  # type: ignore[assignment]  # as a list
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # as a list
 
     def __lt__(self, other: list[T] | SharedList[T], /) -> bool:
         if not isinstance(other, list | SharedList):
