@@ -44,7 +44,7 @@ class Driver(Loop[ev.Event, cmd.Command]):
         shared: bool = False,
     ) -> None:
         """`setup` gives the first frame for a worker of that name; `shared`: nobody owns it."""
-        self._shared = shared
+        self.dropped_at_exit = shared
         self._setup = setup
         self._scheduler = Scheduler(limit=limit, idle_timeout=idle_timeout)
         self._calls: dict[int, RemoteCall] = {}
@@ -102,7 +102,7 @@ class Driver(Loop[ev.Event, cmd.Command]):
 
     def finish(self) -> None:
         """At exit Pools finish what was submitted, as Executors do; the shared one is ended."""
-        self.close(cancel=self._shared, exiting=True)
+        self.close(cancel=self.dropped_at_exit, exiting=True)
 
     def describe(self) -> str:
         """State and numbers, for a repr: as they were a moment ago."""

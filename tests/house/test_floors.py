@@ -17,6 +17,7 @@ FLOORS = (
     ("_driver", "_loop", "_group"),
     ("workers", "pool"),
     ("mapping", "observe", "integrations", "testing"),
+    ("compat",),
     ("__init__", "__main__"),
 )
 FLOOR_OF = {unit: number for number, floor in enumerate(FLOORS) for unit in floor}
