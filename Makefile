@@ -21,7 +21,7 @@ PYTEST_ARGS ?=
 JOBS ?= 4
 FOLDER ?=
 
-.PHONY: help demo test quick check lint types docs bench stress clean
+.PHONY: help demo test integrations test-integrations quick check lint types docs bench stress clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,11 @@ demo: $(VENV)/.installed  ## index the standard library's source in parallel, be
 
 test: $(VENV)/.installed-dev  ## every test but the stress tests (under 5 minutes on 2 cores)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
+
+integrations: $(VENV)/.installed-integrations  ## parmap with Dask, joblib, loky and others that are real
+	$(BIN)/python -m pytest tests/ecosystem $(PYTEST_ARGS)
+
+test-integrations: integrations
 
 quick: $(VENV)/.installed-dev  ## the tests that take less than a second each
 	$(BIN)/python -m pytest -n $(JOBS) -m "not slow and not stress" $(PYTEST_ARGS)
@@ -74,4 +79,8 @@ $(VENV)/.installed: $(VENV)/.pip pyproject.toml
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable . --group dev
+	@touch $@
+
+$(VENV)/.installed-integrations: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --group integrations
 	@touch $@

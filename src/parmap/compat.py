@@ -157,9 +157,8 @@ class Pool:
         maxtasksperchild: int | None = None,
         context: BaseContext | None = None,
     ) -> None:
-        if maxtasksperchild is not None and not (
-            isinstance(maxtasksperchild, int) and maxtasksperchild > 0
-        ):
+        asked: object = maxtasksperchild
+        if asked is not None and not (isinstance(asked, int) and asked > 0):
             raise ValueError(  # multiprocessing raises it for wrong types, too
                 f"maxtasksperchild must be a positive int or None, not {maxtasksperchild!r}"
             )
@@ -175,7 +174,10 @@ class Pool:
     # ------------------------------------------------------------------ one call
 
     def apply(
-        self, func: Callable[..., R], args: Iterable[Any] = (), kwds: Mapping[str, Any] | None = None
+        self,
+        func: Callable[..., R],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] | None = None,
     ) -> R:
         """``func(*args, **kwds)`` in a worker; blocks until it has ended."""
         return self.apply_async(func, args, kwds).get()
@@ -206,7 +208,7 @@ class Pool:
     def map(
         self, func: Callable[[T], R], iterable: Iterable[T], chunksize: int | None = None
     ) -> list[R]:
-        """``list(map(func, iterable))`` in workers.  Every item runs; then the first error is raised."""
+        """``list(map(func, iterable))`` in workers.  All items run, then the first error is raised."""
         return self.map_async(func, iterable, chunksize).get()
 
     def map_async(
@@ -221,7 +223,10 @@ class Pool:
         return self._start_map(parallel_map, func, iterable, chunksize, callback, error_callback)
 
     def starmap(
-        self, func: Callable[..., R], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
+        self,
+        func: Callable[..., R],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
     ) -> list[R]:
         """``[func(*args) for args in iterable]`` in workers; otherwise as `map`."""
         return self.starmap_async(func, iterable, chunksize).get()
@@ -235,7 +240,9 @@ class Pool:
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> AsyncResult[list[R]]:
         """Start `starmap`, and return at once."""
-        return self._start_map(parallel_starmap, func, iterable, chunksize, callback, error_callback)
+        return self._start_map(
+            parallel_starmap, func, iterable, chunksize, callback, error_callback
+        )
 
     # ------------------------------------------------------------------ one result after the other
 
@@ -294,7 +301,9 @@ class Pool:
 
     def __del__(self) -> None:
         if self._state == "running":
-            warnings.warn(f"unclosed running pool {self!r}", ResourceWarning, source=self)
+            warnings.warn(
+                f"unclosed running pool {self!r}", ResourceWarning, stacklevel=2, source=self
+            )
 
     def __reduce__(self) -> NoReturn:
         raise SerializationError(

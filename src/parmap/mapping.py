@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
 
 from parmap import options
@@ -33,7 +34,7 @@ class CallOptions(TypedDict, total=False):
     max_workers: int | None
     chunksize: int | None
     progress: bool | str | Callable[[Progress], object]
-    pool: Pool | None
+    pool: Executor | None
 
 
 class MapOptions(CallOptions, total=False):
@@ -91,7 +92,7 @@ def parallel_map(
     on_error: options.OnError = "raise",
     progress: bool | str | Callable[[Progress], object] = False,
     strict: bool = False,
-    pool: Pool | None = None,
+    pool: Executor | None = None,
 ) -> list[Any]:
     """Like ``list(map(fn, items, *more))``, in parallel processes; results in the order of the items.
 
@@ -173,7 +174,7 @@ def parallel_starmap(
     chunksize: int | None = None,
     on_error: options.OnError = "raise",
     progress: bool | str | Callable[[Progress], object] = False,
-    pool: Pool | None = None,
+    pool: Executor | None = None,
 ) -> list[Any]:
     """Like ``[fn(*t) for t in argument_tuples]``, in parallel processes.
 
@@ -249,7 +250,7 @@ def parallel_imap(
     on_error: options.OnError = "raise",
     progress: bool | str | Callable[[Progress], object] = False,
     strict: bool = False,
-    pool: Pool | None = None,
+    pool: Executor | None = None,
 ) -> ResultIterator[Any]:
     """Like `parallel_map`, but lazy: an iterator of results, for streams and endless inputs.
 
@@ -320,17 +321,24 @@ def _open(
     star: bool,
     max_workers: int | None,
     chunksize: int | None,
-    pool: Pool | None,
+    pool: Executor | None,
     on_failure: OnFailure,
 ) -> Source:
     """Check the options that the three functions share, and open the call."""
     options.check_callable(fn)
     size = options.check_chunksize(chunksize)
     if pool is not None:
-        if not isinstance(pool, Pool):
-            raise TypeError(f"pool must be a parmap.Pool or None, not {type(pool).__name__}")
+        if not isinstance(pool, Executor):
+            raise TypeError(
+                "pool must be a parmap.Pool, another concurrent.futures.Executor or None,"
+                f" not {type(pool).__name__}"
+            )
         if max_workers is not None:
             raise TypeError("give either pool or max_workers: the pool has its own number")
+        if not isinstance(pool, Pool):
+            from parmap.foreign.source import ForeignSource
+
+            return ForeignSource(pool, fn, star=star, chunksize=size, on_failure=on_failure)
         cap = pool.max_workers
     else:
         cap = options.check_max_workers(max_workers)

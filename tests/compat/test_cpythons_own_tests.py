@@ -1,12 +1,14 @@
 """CPython's tests of `multiprocessing.Pool`, run against `parmap.compat.Pool`.
 
 They come with the Python that runs (`test._test_multiprocessing`).  Left out, each with a counterpart
-in test_compat_pool.py: `test_traceback` asks that the cause be a `RemoteTraceback` (ours is the real
-traceback), `test_make_pool` and `test_resource_warning` read private attributes, and so does
-`test_pool_worker_lifetime`; `test_map_unplicklable` asks for the bare error of a
-``__reduce__`` (ours is the cause of a `SerializationError`); `test_imap_handle_iterable_exception` asks that the items read before the
-input fails are lost with their chunk (ours come first); `test_unpickleable_result` asks that a lambda
-cannot be a result.
+in test_compat_pool.py:
+
+- `test_traceback` asks that the cause be a `RemoteTraceback` (ours is the real traceback);
+- `test_make_pool`, `test_resource_warning`, `test_pool_worker_lifetime` read private attributes;
+- `test_map_unplicklable` asks for the bare error of a ``__reduce__`` (ours is the cause of a
+  `SerializationError`), `test_unpickleable_result` that a lambda cannot be a result;
+- `test_imap_handle_iterable_exception` asks that items which were read before the input failed are
+  lost with their chunk (ours come first).
 """
 
 from __future__ import annotations
