@@ -1,5 +1,7 @@
 """Items that come to nothing, and workers that have done enough."""
 
+# mypy: disable-error-code="union-attr, assignment"
+
 from __future__ import annotations
 
 from parmap._core import events as ev
