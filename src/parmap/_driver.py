@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import threading
+import time
 from contextlib import contextmanager
 from queue import Empty
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
 from parmap._calls import surroundings
+from parmap._calls.references import References
 from parmap._calls.remote import Ended, Lost, RemoteCall, Report
 from parmap._calls.verdicts import closed, error_of
 from parmap._core import commands as cmd
@@ -49,6 +50,7 @@ class Driver(Loop[ev.Event, cmd.Command]):
         self._setup = setup
         self._scheduler = Scheduler(limit=limit, idle_timeout=idle_timeout)
         self._calls: dict[int, RemoteCall] = {}
+        self._references = References()
         self._started = 0  # workers so far, for their names
         self._closing = False
         self._exiting = False
@@ -65,16 +67,26 @@ class Driver(Loop[ev.Event, cmd.Command]):
         if self._over.is_set():  # the loop did not see it any more
             self._calls.pop(call.id, None)
             raise PoolClosedError(self._why_closed())
-        self.post(ev.CallOpened(call.id, call.cap, call.chunksize, call.on_failure))
 
-    def wait_for(self, mailbox: SimpleQueue[T], timeout: float | None) -> T | None:
-        """The next thing in a mailbox, or None if nothing comes within `timeout` seconds."""
-        try:
-            if timeout is not None:
-                return mailbox.get(timeout=timeout) if timeout > 0 else mailbox.get_nowait()
-        except Empty:
-            return None
-        self.drive_until(lambda: not mailbox.empty())
+    def wait_for(
+        self, mailbox: SimpleQueue[T], timeout: float | None, own: int, *, insist: bool
+    ) -> T | None:
+        """The next thing in a mailbox, or None if nothing comes within `timeout` seconds.
+
+        Whoever waits, drives.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        left = timeout
+        while mailbox.empty():
+            drives = self.drive_until(
+                lambda: not mailbox.empty(), left, insist=insist, own=own
+            )
+            if end is not None:
+                left = max(0.0, end - time.monotonic())
+            if not drives:
+                return _next_in(mailbox, left)
+            if left == 0.0 and mailbox.empty():
+                return None
         return mailbox.get()
 
     @property
@@ -84,7 +96,7 @@ class Driver(Loop[ev.Event, cmd.Command]):
         That worker has the chunk already as far as the core knows; to wait for it here would be to
         wait for ever.
         """
-        return self._packing and threading.current_thread() is self._thread
+        return self._packing and self._wheel.mine
 
     def parked(self) -> Claims | None:
         """Workers without a call do nothing."""
@@ -118,6 +130,12 @@ class Driver(Loop[ev.Event, cmd.Command]):
         if self._pid != os.getpid():
             return f"{self.name} belongs to the process that made it; make one of your own here"
         return f"{self.name} has been shut down" + (f": {self._broken}" if self._broken else "")
+
+    def _open_calls(self) -> int:
+        return len(self._calls)
+
+    def _others_wait(self, own: int | None) -> bool:
+        return len(self._calls) > (own in self._calls)
 
     def _ended(self) -> None:
         self._closing = True
@@ -223,13 +241,25 @@ class Driver(Loop[ev.Event, cmd.Command]):
         if peer.surroundings is not call.surroundings:
             peer.surroundings = call.surroundings
             peer.post(Frame(fr.ADOPT, segments=[call.surroundings.data]))
-        if call.id not in peer.functions:
-            peer.functions.add(call.id)
-            peer.post(call.function_frame(), call.give_back)
         with self._packing_here():
-            frame, payload = call.chunk_frame(command)  # pickling: user code
-        peer.post(frame, payload.close)
+            frame, done = call.chunk_frame(command)  # pickling: user code
+        if not call.is_alone:
+            self._lend_function(peer, call, frame)
+        peer.post(frame, done)
         self._crew.flush(peer)
+
+    def _lend_function(self, peer: Peer, call: RemoteCall, chunk: Frame) -> None:
+        """See to it that the worker has the function before it gets this chunk."""
+        if call.by_reference and not call.has_key:
+            call.has_key = True
+            self._forget(self._references.lease(call))
+        key = chunk.call = call.key
+        last = peer.functions.get(key)
+        if last is None:
+            peer.post(call.function_frame(), call.give_back)
+        elif last != call.id:
+            chunk.flags |= fr.FLAG_FRESH
+        peer.functions[key] = call.id
 
     @contextmanager
     def _packing_here(self) -> Iterator[None]:
@@ -252,12 +282,26 @@ class Driver(Loop[ev.Event, cmd.Command]):
             call.tell(Lost(command.index, peer.name, peer.pid, command.exitcode, command.attempts))
 
     def _finish(self, call: int, error: BaseException | None) -> None:
-        for peer in self._crew.members.values():
-            if call in peer.functions:
-                peer.functions.discard(call)
-                peer.post(Frame(fr.FORGET, call=call))
-                self._crew.flush(peer)
-        if (known := self._calls.pop(call, None)) is not None:
+        known = self._calls.pop(call, None)
+        if known is not None:
+            if not self._references.give_back(known):
+                self._forget(known.key)
             known.close()
             if not (self._exiting and isinstance(error, PoolClosedError)):
                 known.tell(Ended(error))
+
+    def _forget(self, key: int | None) -> None:
+        """The workers need the function of this key no more."""
+        for peer in self._crew.members.values():
+            if peer.functions.pop(key, None) is not None:
+                peer.post(Frame(fr.FORGET, call=key))
+                self._crew.flush(peer)
+
+
+def _next_in(mailbox: SimpleQueue[T], timeout: float | None) -> T | None:
+    try:
+        if timeout is not None and timeout <= 0:
+            return mailbox.get_nowait()
+        return mailbox.get(timeout=timeout)
+    except Empty:
+        return None

@@ -19,7 +19,7 @@ from parmap._calls.submit import submit
 from parmap._driver import Driver
 from parmap._launch import launcher_for
 from parmap._launch.setup import Setup
-from parmap._wire.pickling import Codec
+from parmap._wire.pickling import Codec, is_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -176,6 +176,7 @@ def open_call(
         on_failure=on_failure,
         surroundings=surroundings.encoded(),
         codec=codec,
+        by_reference=is_name(fn),
     )
     driver.open(call)
     return RemoteSource(call)

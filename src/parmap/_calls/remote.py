@@ -10,7 +10,7 @@ from parmap._core import events as ev
 from parmap._memory.host import close_quietly
 from parmap._wire import frames as fr
 from parmap._wire.frames import Frame
-from parmap._wire.payload import Payload, pack_values
+from parmap._wire.payload import pack_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -79,9 +79,12 @@ class Engine(Protocol):
     @property
     def packing(self) -> bool: ...
     def open(self, call: RemoteCall) -> None: ...
-    def post(self, event: Event) -> None: ...
-    def wait_for(self, mailbox: SimpleQueue[T], timeout: float | None) -> T | None: ...
-    def drive_until(self, done: Callable[[], bool]) -> None: ...
+    def post(self, event: Event, *, ring: bool = True) -> None: ...
+    def nudge(self) -> None: ...
+    def wait_for(
+        self, mailbox: SimpleQueue[T], timeout: float | None, own: int, *, insist: bool
+    ) -> T | None: ...
+    def drive_until(self, done: Callable[[], bool], timeout: float | None = None) -> bool: ...
 
 
 class RemoteCall:
@@ -98,9 +101,13 @@ class RemoteCall:
         on_failure: ev.OnFailure,
         surroundings: Encoded,
         codec: Codec,
+        by_reference: bool = False,
     ) -> None:
+        """`by_reference`: nothing but a name, so a worker may keep the function for other calls."""
         self.id = next(_ids)
         self.function = function
+        self.key = self.id  # under which workers know the function
+        self.by_reference = by_reference
         self.star = star
         self.cap = cap
         self.chunksize = chunksize
@@ -118,39 +125,56 @@ class RemoteCall:
         self._fed = 0
         self._lent = 0  # function frames that wait to be sent
         self._over = False
+        self._is_open = False
+        self.has_key = False
 
     # ------------------------------------------------------------------ the caller's side
 
+    def open(self) -> None:
+        """Let the engine know of the call, unless it does."""
+        if not self._is_open:
+            self._open(None)
+
+    def _open(self, items: int | None) -> None:
+        self._is_open = True
+        self.engine.post(
+            ev.CallOpened(self.id, self.cap, self.chunksize, self.on_failure, items), ring=False
+        )
+
     def feed_all(self, items: Sequence[object]) -> None:
-        """Give all items at once.  The caller does not change the sequence afterwards."""
+        """Open the call with all items.  The caller does not change the sequence afterwards."""
         self._whole = items
-        if items:
-            self.engine.post(ev.ItemsAdded(self.id, len(items)))
-        self.end_input()
+        self._open(len(items))
 
     def feed(self, items: Sequence[object]) -> None:
         """Give some more items."""
+        self.open()
         self._items.update(zip(itertools.count(self._fed), items, strict=False))
         self._fed += len(items)
         if items:
-            self.engine.post(ev.ItemsAdded(self.id, len(items)))
+            self.engine.post(ev.ItemsAdded(self.id, len(items)), ring=False)
 
     def end_input(self) -> None:
         """No more items will come."""
-        self.engine.post(ev.InputEnded(self.id))
+        self.open()
+        self.engine.post(ev.InputEnded(self.id), ring=False)
 
-    def take(self, timeout: float | None = None) -> Report | Lost | Ended | None:
+    def take(
+        self, timeout: float | None = None, *, insist: bool = False
+    ) -> Report | Lost | Ended | None:
         """The next news of the call; None if there is none within `timeout` seconds.
 
-        After `Ended` nothing comes any more.
+        After `Ended` nothing comes any more.  Who waits drives the engine, if nobody else does;
+        `insist`: its own thread is asked to let this one.
         """
-        news = self.engine.wait_for(self.mailbox, timeout)
+        news = self.engine.wait_for(self.mailbox, timeout, self.id, insist=insist)
         if isinstance(news, Ended):
             self.ended = True
         return news
 
     def cancel(self, *, hurry: bool = False) -> None:
         """Give the call up: what has not started is dropped, what runs is ended; `Ended` follows."""
+        self.open()
         self.engine.post(ev.CallCancelled(self.id, hurry))
 
     def item(self, index: int) -> object:
@@ -178,9 +202,13 @@ class RemoteCall:
 
     def function_frame(self) -> Frame:
         """The function, for a worker that does not have it yet."""
+        function = self.lend()
+        return Frame(fr.FUNCTION, call=self.key, segments=function.segments, fds=function.fds)
+
+    def lend(self) -> Encoded:
+        """The function, for a frame; `give_back` follows."""
         self._lent += 1
-        function = self.function
-        return Frame(fr.FUNCTION, call=self.id, segments=function.segments, fds=function.fds)
+        return self.function
 
     def give_back(self) -> None:
         """A function frame has been sent, or dropped: its descriptors are not needed for it."""
@@ -192,8 +220,13 @@ class RemoteCall:
         self._over = True
         self._close_if_done()
 
-    def chunk_frame(self, command: Assign) -> tuple[Frame, Payload]:
-        """The items of a chunk, encoded.  What cannot be encoded travels as an error in its place."""
+    is_alone = False  # its function comes in its only chunk
+
+    def chunk_frame(self, command: Assign) -> tuple[Frame, Callable[[], object]]:
+        """The items of a chunk, encoded, and what is to be done once they are sent or dropped.
+
+        What cannot be encoded travels as an error in its place.
+        """
         payload = pack_values(self.items(command.start, command.stop), self.codec, self._what)
         flags = (
             (fr.FLAG_BLOCK if payload.block else 0)
@@ -203,7 +236,7 @@ class RemoteCall:
         )
         frame = Frame(
             fr.CHUNK,
-            call=self.id,
+            call=self.key,
             chunk=command.chunk,
             first=command.start,
             count=command.stop - command.start,
@@ -212,7 +245,7 @@ class RemoteCall:
             segments=payload.segments,
             fds=payload.fds,
         )
-        return frame, payload
+        return frame, payload.close
 
     def _what(self, place: int) -> str:
         return "args" if self.star else "args[0]"

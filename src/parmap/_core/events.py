@@ -18,12 +18,16 @@ class OnFailure(Enum):
 
 @dataclass(frozen=True, slots=True)
 class CallOpened:
-    """A caller opened a call; at most `cap` workers may serve it at a time."""
+    """A caller opened a call; at most `cap` workers may serve it at a time.
+
+    `items`: how many there are, if it has them all; None: `ItemsAdded` and `InputEnded` follow.
+    """
 
     call: int
     cap: int
     chunksize: int | None
     on_failure: OnFailure
+    items: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

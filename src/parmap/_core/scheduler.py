@@ -129,6 +129,10 @@ class Scheduler:
         book = Call(event.call, event.cap, event.chunksize, event.on_failure)
         book.opened = next(self._ids)
         self.calls[book.id] = book
+        if event.items is not None:
+            self._touched.add(book.id)
+            book.add(event.items)
+            book.input_ended = True
 
     def _caller_said(
         self, book: Call, event: ev.ItemsAdded | ev.InputEnded | ev.ItemCancelled | ev.CallCancelled

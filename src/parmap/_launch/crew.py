@@ -49,6 +49,16 @@ class Crew:
             except BlockingIOError:
                 return  # full: it is awake anyway
 
+    def interrupt(self) -> None:
+        """As `wake`, from the handler of a signal in the thread that drives.
+
+        Without the gate, which this very thread may hold; while it drives, nobody closes anything.
+        """
+        try:
+            os.write(self._waker_end, b"x")
+        except BlockingIOError:
+            return
+
     def wait(self, timeout: float | None) -> Iterator[tuple[Peer, Frame | None]]:
         """What the workers said until now, waiting for something if need be; None is a death.
 

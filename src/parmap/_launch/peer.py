@@ -11,6 +11,7 @@ from parmap._memory.host import close_quietly
 from parmap._memory.segment import Segment
 from parmap._wire.control import CONTROL_BYTES, Control
 from parmap._wire.frames import Frame, FrameReader, pack_frame
+from parmap._worker.hygiene import CUT_SIGNAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +45,7 @@ class Peer:
         self._control = Control(self._page)
         self._outbox = Outbox(self._link)
         self._reader = FrameReader(close_quietly)
-        self.functions: set[int] = set()  # the calls whose function it has
+        self.functions: dict[int, int] = {}  # the functions that it has -> for which call last
         self.surroundings: object = None  # the ones that it has taken over
         self.open = True  # its end of the stream has not been seen yet
 
@@ -94,6 +95,8 @@ class Peer:
     def drop_chunks(self, chunk: int) -> None:
         """The worker gives back what it has not run of its chunks up to this one."""
         self._control.drop = chunk
+        if CUT_SIGNAL is not None:
+            self.send_signal(CUT_SIGNAL)
 
     def terminate(self) -> None:
         """Interrupt what it runs (SIGTERM: its `finally` blocks run), and end it."""

@@ -53,6 +53,10 @@ FLAG_STAR = 16
 """Items are tuples of arguments."""
 FLAG_STOP_ON_FAILURE = 32
 """The worker gives the rest of the chunk back once an item has failed."""
+FLAG_FRESH = 64
+"""The first chunk of another call of that function: what by-value code has written is forgotten."""
+FLAG_ALONE = 128
+"""The chunk is one item without arguments, and its function comes in it."""
 
 KIND_NAMES = {
     SETUP: "SETUP", FUNCTION: "FUNCTION", CHUNK: "CHUNK", FORGET: "FORGET", STOP: "STOP",

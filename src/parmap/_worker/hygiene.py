@@ -12,10 +12,15 @@ from parmap._memory.host import LINUX, lift, portable_level
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
     from typing import NoReturn
 
 EXIT_TERMINATED = 143  # as a shell reports SIGTERM
+
+# Says that the parent wants the rest of a chunk back.  Ignored where nobody handles it, so one that
+# comes too early or too late does no harm.
+CUT_SIGNAL: signal.Signals | None = getattr(signal, "SIGURG", None)
 
 
 class Terminated(SystemExit):
@@ -69,8 +74,24 @@ def _ignored(signum: int, frame: FrameType | None) -> None:
     """
 
 
+# Whoever runs a chunk puts in here how to cut it short.
+on_cut: Callable[[], None] | None = None
+# Whether the signal reaches a handler here.  Else whoever runs a chunk has to look by themselves.
+hears_cuts = False
+
+
+def _cut(signum: int, frame: FrameType | None) -> None:
+    if on_cut is not None:
+        on_cut()
+
+
 def take_over_signals() -> None:
     """Install the handlers, then let signals in that the parent has held back until now."""
+    global hears_cuts
+    if CUT_SIGNAL is not None and portable_level() == LINUX:
+        signal.signal(CUT_SIGNAL, _cut)
+        signal.siginterrupt(CUT_SIGNAL, False)  # noqa: FBT003 - C code of users need not know of it
+        hears_cuts = True
     signal.signal(signal.SIGINT, _ignored)
     signal.signal(signal.SIGTERM, _terminated)
     sys.unraisablehook = _not_lost_in_a_finaliser

@@ -26,8 +26,10 @@ from parmap._worker.tasks import ChunkRun
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any, NoReturn
+
+    from parmap._wire.frames import Buffer
 
 
 def main(link: int, lifeline: int, control: int) -> NoReturn:
@@ -88,7 +90,7 @@ class _Worker:
             case fr.CHUNK:
                 self._run_chunk(frame)
             case fr.FUNCTION:
-                self._functions[frame.call] = self._load_function(frame)
+                self._functions[frame.call] = self._load_function(frame.segments, frame.fds)
             case fr.FORGET:
                 self._functions.pop(frame.call, None)
             case fr.ADOPT:
@@ -114,21 +116,36 @@ class _Worker:
 
     def _run_chunk(self, frame: Frame) -> None:
         self._control.running = SOMETHING  # should a part of it end the process on arrival
-        fn, codec = self._functions[frame.call]
-        block = bool(frame.flags & fr.FLAG_BLOCK)
-        items = unpack(frame.segments, frame.fds, block, codec)
-        ChunkRun(frame, fn, codec, self._link, self._control).run(items)
+        fn, codec, items = self._unpack(frame)
+        ChunkRun(frame, items, fn, codec, self._link, self._control).run()
         self._control.running = NOTHING
         self._taken.note_modules()
 
-    def _load_function(self, frame: Frame) -> tuple[Callable[..., Any], Codec]:
+    def _unpack(self, frame: Frame) -> tuple[Callable[..., Any], Codec, Sequence[Any]]:
+        if frame.flags & fr.FLAG_ALONE:
+            fn, codec = self._load_function(frame.segments, frame.fds)
+            return fn, codec, [()]
+        fn, codec = self._functions[frame.call]
+        if frame.flags & fr.FLAG_FRESH:
+            fn, codec = self._functions[frame.call] = self._for_another_call(fn)
+        block = bool(frame.flags & fr.FLAG_BLOCK)
+        return fn, codec, unpack(frame.segments, frame.fds, block, codec)
+
+    def _for_another_call(self, fn: Callable[..., Any]) -> tuple[Callable[..., Any], Codec]:
+        if isinstance(fn, _Broken):  # its module may be there by now
+            return self._load_function(fn.segments, ())
+        return fn, self._codec.for_call()
+
+    def _load_function(
+        self, segments: list[Buffer], fds: Sequence[int]
+    ) -> tuple[Callable[..., Any], Codec]:
         codec = self._codec.for_call()
         try:
-            return codec.loads(Encoded.from_segments(frame.segments, frame.fds)), codec
+            return codec.loads(Encoded.from_segments(segments, fds)), codec
         except Terminated:
             raise
         except BaseException as error:  # it is the failure of each item
-            return _Broken(error), codec
+            return _Broken(error, segments), codec
 
     def _set_up(self, frame: Frame) -> int | None:
         """Who this worker is, and the initializer; an exit code if that failed."""
@@ -168,8 +185,9 @@ class _Worker:
 class _Broken:
     """Stands for a function that could not be rebuilt here: every item fails with the reason."""
 
-    def __init__(self, error: BaseException) -> None:
+    def __init__(self, error: BaseException, segments: list[Buffer]) -> None:
         self._error = error
+        self.segments = segments
 
     def __call__(self, *args: object) -> NoReturn:
         from parmap.errors import SerializationError

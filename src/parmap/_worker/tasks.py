@@ -1,7 +1,13 @@
 """One chunk, item by item: run, gather, report.
 
-Results go back at the latest every few milliseconds, so that a crash loses little and a stream
-flows; a chunk that turns out dearer than meant gives its rest back, for other workers to run.
+Two ways to run it.  Items that cost something, or of which there are few, are marked one by one and
+reported every few milliseconds, so that a crash loses little and a stream flows.  Tiny ones run in a
+loop that does nothing else, not even look at a clock: whatever it did would double their cost.
+
+Either way a chunk can be cut short: the parent writes the chunk's number into the control page and
+sends a signal, whose handler runs here between two instructions and takes away what has not begun.
+The number decides, the signal only wakes: one that is lost, late or meant for an earlier chunk does
+no harm.  What was taken away is reported as not run, and other workers run it.
 """
 
 from __future__ import annotations
@@ -18,7 +24,7 @@ from parmap._worker.hygiene import Terminated, flush_streams
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
     from parmap._memory.fdpass import Link
@@ -26,74 +32,107 @@ if TYPE_CHECKING:
     from parmap._wire.payload import Item
     from parmap._wire.pickling import Codec
 
-# Finished results wait this long at most for the rest of their chunk.
+# Finished results of marked items wait this long at most for the rest of their chunk.
 REPORT_EVERY_NS = 4_000_000
-# Unmarked items are this cheap that a look at the clock and the drop word for each would show.
-# Between two looks so many are run: if they have become dear meanwhile, so many run unseen.
-STRIDE = 64
 
 
 class ChunkRun:
     """The run of one chunk.  Used once."""
 
     __slots__ = (
-        "_call", "_codec", "_control", "_errors", "_frame", "_link", "_outcomes", "_reported",
-        "_since", "_skip",
+        "_call", "_codec", "_control", "_errors", "_frame", "_items", "_link", "_outcomes",
+        "_reported", "_rest", "_since", "_skip", "_stops",
     )  # fmt: skip
 
     def __init__(
-        self, frame: Frame, fn: Callable[..., Any], codec: Codec, link: Link, control: Control
+        self,
+        frame: Frame,
+        items: Sequence[Any],
+        fn: Callable[..., Any],
+        codec: Codec,
+        link: Link,
+        control: Control,
     ) -> None:
         self._frame = frame
         self._call, self._skip = _caller(fn, frame.flags)
         self._codec = codec
         self._link = link
         self._control = control
+        self._items: list[Any] = items if type(items) is list else list(items)
+        self._rest: Iterator[Any] = iter(self._items)
+        self._stops = frame.flags & fr.FLAG_STOP_ON_FAILURE
         self._outcomes: list[Any] = []  # since the last report
         self._errors: dict[int, BaseException] = {}  # place in _outcomes -> error
         self._reported = 0
         self._since = perf_counter_ns()
 
-    def run(self, items: Sequence[Any]) -> None:
+    def run(self) -> None:
         """Run the items in order and report on them; the last report closes the chunk."""
-        frame, control = self._frame, self._control
-        marked = bool(frame.flags & fr.FLAG_MARK)
-        stride = 1 if marked else STRIDE
-        patience = frame.extra or None
-        began = self._since
-        for start in range(0, frame.count, stride):
-            if control.drop >= frame.chunk:
-                break
-            control.running = frame.first + start + 1 if marked else SOMETHING
-            self._run_some(items[start : start + stride])
-            if hygiene.told_to_go:
-                raise Terminated(hygiene.EXIT_TERMINATED)
-            if self._errors and frame.flags & fr.FLAG_STOP_ON_FAILURE:
-                break
-            now = perf_counter_ns()
-            if patience is not None and now - began > patience:
-                break
-            if now - self._since > REPORT_EVERY_NS and start + stride < frame.count:
-                self._report(now)
+        hygiene.on_cut = self._cut
+        # From here on the signal is heard; it may have come before.
+        self._cut()
+        try:
+            if self._frame.flags & fr.FLAG_MARK:
+                self._run_marked()
+            else:
+                self._run_bare()
+        finally:
+            hygiene.on_cut = None
+        if hygiene.told_to_go:
+            raise Terminated(hygiene.EXIT_TERMINATED)
         self._report(perf_counter_ns(), last=True)
 
-    def _run_some(self, items: Sequence[Any]) -> None:
-        """Run a few items; an error is the outcome of its item, and the next one follows."""
+    def _cut(self) -> None:
+        """Take away what has not begun, if the parent wants it back."""
+        if self._control.drop >= self._frame.chunk:
+            left = self._rest.__length_hint__()  # type: ignore[attr-defined]  # of a list's iterator
+            if left:
+                del self._items[-left:]
+
+    def _run_bare(self) -> None:
+        """Tiny items.  An error is the outcome of its item, and the next one follows."""
+        self._control.running = SOMETHING
         call, outcomes = self._call, self._outcomes
-        rest = iter(items)
         while True:
             try:
-                for item in rest:
+                for item in self._rest if hygiene.hears_cuts else self._watched():
                     outcomes.append(call(item))
             except Terminated:
                 raise
             except BaseException as error:  # whatever it is, it is that item's
                 self._errors[len(outcomes)] = error
                 outcomes.append(None)
-                if self._frame.flags & fr.FLAG_STOP_ON_FAILURE:
+                if self._stops or hygiene.told_to_go:
                     return
             else:
                 return
+
+    def _watched(self) -> Iterator[Any]:
+        """The rest of the items; for a system without such a signal, a look at the page before each."""
+        for item in self._rest:
+            yield item
+            self._cut()
+
+    def _run_marked(self) -> None:
+        control, index = self._control, self._frame.first
+        for item in self._rest:
+            index += 1
+            control.running = index
+            try:
+                self._outcomes.append(self._call(item))
+            except Terminated:
+                raise
+            except BaseException as error:  # whatever it is, it is that item's
+                self._errors[len(self._outcomes)] = error
+                self._outcomes.append(None)
+                if self._stops:
+                    return
+            if hygiene.told_to_go:
+                return
+            self._cut()
+            now = perf_counter_ns()
+            if now - self._since > REPORT_EVERY_NS and self._rest.__length_hint__():  # type: ignore[attr-defined]
+                self._report(now)
 
     def _report(self, now: int, *, last: bool = False) -> None:
         outcomes, self._outcomes = self._outcomes, []
@@ -145,6 +184,8 @@ def _caller(fn: Callable[..., Any], flags: int) -> tuple[Callable[[Any], Any], i
     """What turns an item as it came into a result, and how many of our own frames that puts around
     the user's."""
     ours = 1 + frames_around(fn)
+    if flags & fr.FLAG_ALONE:
+        return lambda nothing: fn(), ours + 1
     block, star = flags & fr.FLAG_BLOCK, flags & fr.FLAG_STAR
     if block and star:
         return lambda arguments: fn(*arguments), ours + 1
