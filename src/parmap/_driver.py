@@ -149,6 +149,8 @@ class Driver(Loop[ev.Event, cmd.Command]):
         match frame.kind:
             case fr.RESULTS:
                 self._hear_results(peer, frame)
+            case fr.CUT:
+                self._tell(ev.ChunkCut(peer.number, frame.chunk, frame.first))
             case fr.READY:
                 up = frame.extra == 0
                 self._tell(ev.WorkerUp(peer.number) if up else ev.WorkerReady(peer.number))
@@ -201,10 +203,10 @@ class Driver(Loop[ev.Event, cmd.Command]):
     def _obey_about(
         self,
         peer: Peer,
-        command: cmd.DropChunks | cmd.StopWorker | cmd.TerminateWorker | cmd.KillWorker,
+        command: cmd.DropChunks | cmd.CutChunks | cmd.StopWorker | cmd.TerminateWorker | cmd.KillWorker,
     ) -> None:
         match command:
-            case cmd.DropChunks(_, chunk):
+            case cmd.DropChunks(_, chunk) | cmd.CutChunks(_, chunk):
                 peer.drop_chunks(chunk)
             case cmd.StopWorker():
                 peer.post(Frame(fr.STOP))

@@ -6,6 +6,7 @@ import itertools
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from parmap._calls.kept import Kept
 from parmap._core import events as ev
 from parmap._memory.host import close_quietly
 from parmap._wire import frames as fr
@@ -121,8 +122,7 @@ class RemoteCall:
         self.ended = False
         self.engine = engine
         self._whole: Sequence[object] | None = None
-        self._items: dict[int, object] = {}
-        self._fed = 0
+        self._kept = Kept()  # if they come by and by
         self._lent = 0  # function frames that wait to be sent
         self._over = False
         self._is_open = False
@@ -137,8 +137,9 @@ class RemoteCall:
 
     def _open(self, items: int | None) -> None:
         self._is_open = True
+        name = bytes(self.function.data) if self.by_reference and items is not None else None
         self.engine.post(
-            ev.CallOpened(self.id, self.cap, self.chunksize, self.on_failure, items), ring=False
+            ev.CallOpened(self.id, self.cap, self.chunksize, self.on_failure, items, name), ring=False
         )
 
     def feed_all(self, items: Sequence[object]) -> None:
@@ -149,8 +150,7 @@ class RemoteCall:
     def feed(self, items: Sequence[object]) -> None:
         """Give some more items."""
         self.open()
-        self._items.update(zip(itertools.count(self._fed), items, strict=False))
-        self._fed += len(items)
+        self._kept.add(items)
         if items:
             self.engine.post(ev.ItemsAdded(self.id, len(items)), ring=False)
 
@@ -179,13 +179,12 @@ class RemoteCall:
 
     def item(self, index: int) -> object:
         """The item, for as long as it is not released."""
-        return self._whole[index] if self._whole is not None else self._items[index]
+        return self.items(index, index + 1)[0]
 
     def release(self, first: int, count: int) -> None:
         """The caller has dealt with these items' outcomes and needs them no more."""
         if self._whole is None:
-            for index in range(first, first + count):
-                self._items.pop(index, None)
+            self._kept.release(first, count)
 
     # ------------------------------------------------------------------ the driver's side
 
@@ -241,7 +240,6 @@ class RemoteCall:
             first=command.start,
             count=command.stop - command.start,
             flags=flags,
-            extra=int((command.patience or 0) * 1e9),
             segments=payload.segments,
             fds=payload.fds,
         )
@@ -258,4 +256,4 @@ class RemoteCall:
         """The items of a chunk."""
         if self._whole is not None:
             return self._whole[start:stop]
-        return [self._items[index] for index in range(start, stop)]
+        return self._kept.get(start, stop)

@@ -82,7 +82,7 @@ def _others_deserve(call: Call, calls: Iterable[Call]) -> bool:
 
 def _with_room(call: Call, workers: Mapping[int, Worker]) -> Worker | None:
     """A worker of this call that may have a second chunk waiting while it runs the first."""
-    if not call.sizer.prefetches or call.pieces[0].solo:
+    if not call.sizer.prefetches(call.waiting, len(call.workers)) or call.pieces[0].solo:
         return None
     for worker_id in call.workers:
         worker = workers[worker_id]
@@ -90,6 +90,7 @@ def _with_room(call: Call, workers: Mapping[int, Worker]) -> Worker | None:
             first = worker.chunks[0]
             # What waits behind a later item would go with it when that is no longer wanted.
             in_order = first.start < call.pieces[0].start
-            if in_order and not first.solo and call.wants(first.next):
+            is_cut = first.id <= worker.cut_to  # it is known to be dear
+            if in_order and not first.solo and not is_cut and call.wants(first.next):
                 return worker
     return None

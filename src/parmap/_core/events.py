@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
 
 
 class OnFailure(Enum):
@@ -21,6 +25,7 @@ class CallOpened:
     """A caller opened a call; at most `cap` workers may serve it at a time.
 
     `items`: how many there are, if it has them all; None: `ItemsAdded` and `InputEnded` follow.
+    `name`: calls of the same name cost the same per item, as far as anybody can know.
     """
 
     call: int
@@ -28,6 +33,7 @@ class CallOpened:
     chunksize: int | None
     on_failure: OnFailure
     items: int | None = None
+    name: Hashable = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +110,16 @@ class ResultsArrived:
 
 
 @dataclass(frozen=True, slots=True)
+class ChunkCut:
+    """As `CutChunks` has told it, the worker will run nothing from item `stop` on of this chunk, and
+    nothing of the chunk behind it; both are still to be closed."""
+
+    worker: int
+    chunk: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerDied:
     """The process is gone and everything that it had written has been handled.
 
@@ -151,6 +167,7 @@ Event = (
     | WorkerReady
     | InitializerFailed
     | ResultsArrived
+    | ChunkCut
     | WorkerDied
     | WorkerNotStarted
     | DeadlinePassed

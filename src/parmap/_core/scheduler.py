@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from itertools import count
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from parmap._core import events as ev
 from parmap._core.blame import guilty_item
@@ -27,11 +27,17 @@ from parmap._core.commands import (
     FinishCall,
     SettleLost,
 )
+from parmap._core.cutting import cut_overdue, take_back, watch
 from parmap._core.dispatch import next_assignment, workers_wanted
 from parmap._core.events import Event, OnFailure, told
 from parmap._core.states import WorkerState
 from parmap._core.workers import KILL_AFTER, Chunk, Staff, Step, Worker
 from parmap.errors import InternalError
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from parmap._core.chunking import Cost
 
 # A call that is over leaves its running items this long to end by themselves (API.md, section 1).
 GRACE = 0.1
@@ -39,6 +45,8 @@ GRACE = 0.1
 HURRIED_KILL_AFTER = 0.4
 # Two failed starts can be chance (memory was short for a moment), a row of them is not.
 START_BUDGET = 3
+# Functions whose items' cost is remembered.
+MOST_COSTS = 256
 
 
 class Scheduler:
@@ -57,6 +65,7 @@ class Scheduler:
         self._failed_starts = 0
         self._ids = count(1)
         self._turns = count(1)
+        self._costs: OrderedDict[Hashable, Cost] = OrderedDict()
         self._story: deque[tuple[float, object]] = deque(maxlen=40)
         self._touched: set[int] = set()  # calls that this event may have finished
         self._out: list[Command] = []
@@ -107,6 +116,8 @@ class Scheduler:
                 self._initializer_failed(worker, payload)
             case ev.ResultsArrived():
                 self._results(event)
+            case ev.ChunkCut(worker, chunk, stop):
+                self._chunk_cut(self._known(worker), chunk, stop)
             case ev.WorkerDied():
                 self._worker_died(event)
             case ev.WorkerNotStarted(worker, reason):
@@ -127,6 +138,9 @@ class Scheduler:
             return
         self._failed_starts = 0  # times may be better now
         book = Call(event.call, event.cap, event.chunksize, event.on_failure)
+        book.name = event.name
+        if event.name is not None:
+            book.sizer.recall(self._costs.get(event.name))
         book.opened = next(self._ids)
         self.calls[book.id] = book
         if event.items is not None:
@@ -177,10 +191,20 @@ class Scheduler:
             book = self.calls.get(number)
             if book is not None and book.finished:
                 del self.calls[number]
+                self._remember(book)
                 self._out.append(book.failure or FinishCall(number))
         self._touched.clear()
         if self._closing and not self.calls:
             self._out += self._staff.stop_all(self._now)
+
+    def _remember(self, book: Call) -> None:
+        """What its items have cost, for the next call of that name."""
+        if book.name is None or book.sizer.cost is None:
+            return
+        self._costs[book.name] = book.sizer.cost
+        self._costs.move_to_end(book.name)
+        if len(self._costs) > MOST_COSTS:
+            self._costs.popitem(last=False)
 
     def _fail_calls(self, reason: str, exitcode: int | None = None, payload: object = None) -> None:
         """The engine cannot serve: every open call ends with this, once nothing of it runs."""
@@ -236,10 +260,16 @@ class Scheduler:
         chunk = worker.chunks.popleft()
         book.requeue([Piece(chunk.next, chunk.stop, chunk.solo)])
         if worker.chunks:
+            watch(worker, book, self._now)
             return
         book.workers.discard(worker.id)
         if worker.state is WorkerState.BUSY:
             self._staff.rest(worker, self._now)
+
+    def _chunk_cut(self, worker: Worker, chunk: int, stop: int) -> None:
+        pieces = take_back(worker, chunk, stop)
+        if pieces:
+            self._open(worker.chunks[0].call).requeue(pieces)
 
     def _worker_died(self, event: ev.WorkerDied) -> None:
         worker = self._known(event.worker)
@@ -281,6 +311,7 @@ class Scheduler:
             self._fail_calls(reason, exitcode)
 
     def _deadline_passed(self) -> None:
+        self._out += cut_overdue(self.workers.values(), self._now)
         for worker in self._staff.overdue(self._now):
             late = worker.state is WorkerState.STARTING
             self._out += self._staff.next_step(worker, self._now)
@@ -316,6 +347,8 @@ class Scheduler:
         marked = piece.solo or book.sizer.marks(piece.stop - piece.start)
         chunk = Chunk(next(self._ids), book.id, piece.start, piece.stop, marked, piece.solo)
         worker.chunks.append(chunk)
+        if len(worker.chunks) == 1 or worker.overdue_at is None:
+            watch(worker, book, self._now)
         if worker.state is WorkerState.IDLE:
             worker.move(WorkerState.BUSY)
             worker.expect(None, None)
@@ -330,7 +363,6 @@ class Scheduler:
                 chunk.stop,
                 marked,
                 book.on_failure is not OnFailure.CONTINUE,
-                book.sizer.patience,
             )
         )
 

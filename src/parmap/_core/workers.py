@@ -63,6 +63,8 @@ class Worker:
     ready: bool = False  # it has been ready once: its death is no failed start
     deadline: float | None = None
     step: Step | None = None
+    overdue_at: float | None = None  # when its first chunk is cut short
+    cut_to: int = 0  # chunks up to this number have been
 
     def move(self, to: WorkerState) -> None:
         """Change the state; an illegal move is our own bug and says how it came about."""
@@ -104,6 +106,7 @@ class Staff:
 
     def rest(self, worker: Worker, now: float) -> None:
         """It holds nothing now; if that stays so, it is retired."""
+        worker.overdue_at = None
         worker.move(WorkerState.IDLE)
         if self._idle_timeout is None:
             worker.expect(None, None)
@@ -112,6 +115,7 @@ class Staff:
 
     def leave(self, worker: Worker, step: Step, at: float | None) -> None:
         """It has been told to go; `step` follows at that instant if it has not gone."""
+        worker.overdue_at = None
         if worker.state is not WorkerState.LEAVING:
             worker.move(WorkerState.LEAVING)
         worker.expect(step, at)
@@ -146,6 +150,9 @@ class Staff:
 
     def next_deadline(self) -> float | None:
         """The earliest deadline, or None."""
-        return min(
-            (w.deadline for w in self.members.values() if w.deadline is not None), default=None
-        )
+        earliest: float | None = None
+        for worker in self.members.values():
+            for at in (worker.deadline, worker.overdue_at):
+                if at is not None and (earliest is None or at < earliest):
+                    earliest = at
+        return earliest

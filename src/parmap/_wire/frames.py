@@ -40,6 +40,7 @@ STALE = 19
 LOG = 20  # reserved
 NOTICE = 21
 PARKED = 22
+CUT = 23
 
 FLAG_LAST = 1
 """The chunk is over: no more results of it will come."""
@@ -62,7 +63,7 @@ KIND_NAMES = {
     SETUP: "SETUP", FUNCTION: "FUNCTION", CHUNK: "CHUNK", FORGET: "FORGET", STOP: "STOP",
     ADOPT: "ADOPT", MEMBER: "MEMBER",
     READY: "READY", RESULTS: "RESULTS", INIT_FAILED: "INIT_FAILED", STALE: "STALE", LOG: "LOG",
-    NOTICE: "NOTICE", PARKED: "PARKED",
+    NOTICE: "NOTICE", PARKED: "PARKED", CUT: "CUT",
 }  # fmt: skip
 
 MAGIC = 0x50_4D_46_31

@@ -68,9 +68,7 @@ class ChunkRun:
 
     def run(self) -> None:
         """Run the items in order and report on them; the last report closes the chunk."""
-        hygiene.on_cut = self._cut
-        # From here on the signal is heard; it may have come before.
-        self._cut()
+        self._hear_cuts()
         try:
             if self._frame.flags & fr.FLAG_MARK:
                 self._run_marked()
@@ -82,12 +80,26 @@ class ChunkRun:
             raise Terminated(hygiene.EXIT_TERMINATED)
         self._report(perf_counter_ns(), last=True)
 
-    def _cut(self) -> None:
+    def _hear_cuts(self) -> None:
+        hygiene.on_cut = self._cut_at_once
+        self._cut()  # the signal may have come before
+
+    def _cut(self) -> bool:
         """Take away what has not begun, if the parent wants it back."""
-        if self._control.drop >= self._frame.chunk:
-            left = self._rest.__length_hint__()  # type: ignore[attr-defined]  # of a list's iterator
-            if left:
-                del self._items[-left:]
+        if self._control.drop < self._frame.chunk:
+            return False
+        left = self._rest.__length_hint__()  # type: ignore[attr-defined]  # of a list's iterator
+        if left:
+            del self._items[-left:]
+        return True
+
+    def _cut_at_once(self) -> None:
+        """In the handler of the signal: say so now, for the item that is being run may be long."""
+        if self._cut():
+            frame = self._frame
+            stop = frame.first + len(self._items)
+            cut = Frame(fr.CUT, call=frame.call, chunk=frame.chunk, first=stop)
+            self._link.send_all(pack_frame(cut))
 
     def _run_bare(self) -> None:
         """Tiny items.  An error is the outcome of its item, and the next one follows."""
@@ -129,10 +141,13 @@ class ChunkRun:
                     return
             if hygiene.told_to_go:
                 return
-            self._cut()
+            if not hygiene.hears_cuts:
+                self._cut()
             now = perf_counter_ns()
             if now - self._since > REPORT_EVERY_NS and self._rest.__length_hint__():  # type: ignore[attr-defined]
+                hygiene.on_cut = None  # nothing is sent in the middle of something else
                 self._report(now)
+                self._hear_cuts()
 
     def _report(self, now: int, *, last: bool = False) -> None:
         outcomes, self._outcomes = self._outcomes, []

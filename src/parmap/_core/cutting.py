@@ -1,0 +1,61 @@
+"""Chunks that are cut short: when one takes far longer than it was meant to, its rest goes to others.
+
+A chunk is sized by what items have cost so far.  Where that changes suddenly (from a microsecond to
+50 ms), a worker would sit on thousands of dear items while the others idle.  So each chunk has an
+instant at which it is overdue; then its worker is told to give back what it has not begun, of this
+chunk and of the one behind it.  The worker answers at once, in the middle of an item too.
+
+A size that the caller has fixed is kept whole.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from parmap._core.calls import Piece
+from parmap._core.commands import CutChunks
+from parmap._core.states import WorkerState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from parmap._core.calls import Call
+    from parmap._core.commands import Command
+    from parmap._core.workers import Worker
+
+
+def watch(worker: Worker, book: Call, now: float) -> None:
+    """The first of its chunks begins now, as far as anybody knows."""
+    chunk = worker.chunks[0]
+    patience = book.sizer.patience
+    alone = len(worker.chunks) == 1 and chunk.stop - chunk.next <= 1
+    worker.overdue_at = None if patience is None or alone else now + patience
+
+
+def cut_overdue(workers: Iterable[Worker], now: float) -> list[Command]:
+    """Tell those whose chunk is overdue to give the rest back; once for each chunk."""
+    commands: list[Command] = []
+    for worker in workers:
+        if worker.overdue_at is not None and worker.overdue_at <= now:
+            worker.overdue_at = None
+            if worker.state is WorkerState.BUSY:
+                worker.cut_to = worker.chunks[-1].id
+                commands.append(CutChunks(worker.id, worker.cut_to))
+    return commands
+
+
+def take_back(worker: Worker, number: int, stop: int) -> list[Piece]:
+    """It will not run the items from `stop` on of this chunk, nor the chunk behind it: they wait again.
+
+    Nothing, if the chunk has been closed meanwhile, which has given it all back.
+    """
+    if not worker.chunks or worker.chunks[0].id != number:
+        return []
+    first, *later = worker.chunks
+    pieces = [Piece(max(stop, first.next), first.stop, first.solo)]
+    first.stop = min(first.stop, max(stop, first.next))
+    for chunk in later:
+        if chunk.id <= worker.cut_to:  # else it was sent after the cut, and will be run
+            pieces.append(Piece(chunk.start, chunk.stop, chunk.solo))
+            chunk.stop = chunk.start
+    return pieces
