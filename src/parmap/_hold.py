@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import _signal  # `signal` itself makes an enum of every answer, which costs more than the answer
 import threading
+from operator import is_not
 from typing import TYPE_CHECKING, Any
 
 from parmap._wheel import release
@@ -46,8 +47,9 @@ class Hold:
         if threading.current_thread() is not threading.main_thread():
             return
         try:
-            for number, handler in zip(_NUMBERS, map(_signal.getsignal, _NUMBERS), strict=True):
-                if callable(handler) and not isinstance(handler, _Note):
+            for number in _handled():
+                handler = _signal.getsignal(number)
+                if not isinstance(handler, _Note):
                     self._handlers[number] = handler
                     _signal.signal(number, _Note(self))
         except ValueError:
@@ -91,6 +93,20 @@ class Hold:
         finally:  # each handler runs, as if all had come now; the last error has the others behind it
             if self.noted:
                 self._raise_again()
+
+
+_last: tuple[list[Any], list[int]] = [], []
+
+
+def _handled() -> list[int]:
+    """The signals that have a handler written in Python; nearly always the same as before."""
+    global _last
+    now = list(map(_signal.getsignal, _NUMBERS))
+    before, handled = _last
+    if len(now) != len(before) or any(map(is_not, now, before)):
+        handled = [n for n, handler in zip(_NUMBERS, now, strict=True) if callable(handler)]
+        _last = now, handled
+    return handled
 
 
 class _Note:

@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 from parmap import options
 from parmap._calls import surroundings
 from parmap._calls.inline import InlineSource
+from parmap._calls.references import named
 from parmap._calls.remote import RemoteCall
 from parmap._calls.run import RemoteSource, Source
 from parmap._calls.submit import submit
 from parmap._driver import Driver
+from parmap._express import express
 from parmap._launch import launcher_for
 from parmap._launch.setup import Setup
-from parmap._wire.pickling import Codec, is_name
+from parmap._wire.pickling import Codec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from multiprocessing.context import BaseContext
     from types import TracebackType
 
@@ -167,19 +169,32 @@ def open_call(
     if driver.packing:
         return InlineSource(fn, star=star, on_failure=on_failure)
     codec = Codec("to worker")
+    name = named(fn)
     call = RemoteCall(
         driver,
-        codec.dumps(fn, "fn"),
+        name or codec.dumps(fn, "fn"),
         star=star,
         cap=cap,
         chunksize=chunksize,
         on_failure=on_failure,
         surroundings=surroundings.encoded(),
         codec=codec,
-        by_reference=is_name(fn),
+        by_reference=name is not None,
     )
     driver.open(call)
     return RemoteSource(call)
+
+
+def express_call(
+    pool: Pool | None, fn: Callable[..., Any], items: Sequence[Any]
+) -> list[Any] | Source | None:
+    """The results of a short call; or the call, of which all is sent; or None: open one."""
+    driver = _shared.existing() if pool is None else pool._driver
+    if driver is None or driver._calls or not driver.alive:
+        return None
+    cap = options.check_max_workers(None) if pool is None else pool.max_workers
+    outcome = express(driver, fn, items, cap, star=False) if cap else None
+    return RemoteSource(outcome) if isinstance(outcome, RemoteCall) else outcome
 
 
 def shutdown() -> None:
@@ -210,6 +225,9 @@ class _Shared:
                     idle_timeout=IDLE_SECONDS, shared=True,
                 )  # fmt: skip
             return self._driver
+
+    def existing(self) -> Driver | None:
+        return self._driver
 
     def end(self) -> None:
         with self._lock:

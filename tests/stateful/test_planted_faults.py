@@ -45,13 +45,43 @@ class Fault(NamedTuple):
 
 BY_THE_MACHINE = {
     "the chunk behind the first one is forgotten when its worker dies": Fault(
-        Scheduler, "_bury_chunks", "for chunk in later]", "for chunk in ()]"
+        scheduler, "what_waits_again", "for chunk in later]", "for chunk in ()]"
     ),
     "the first item of the chunk is charged, not the one that ran": Fault(
         scheduler, "guilty_item", "return running", "return chunk.next"
     ),
     "a call ends while workers still hold items of it": Fault(
         Call, "finished", "and not self.workers", ""
+    ),
+    "a cut forgets what the worker has not begun": Fault(
+        scheduler, "take_back", "Piece(max(stop, first.next), first.stop, first.solo)", "Piece(0, 0)"
+    ),
+    "a cut gives back the item that is being run": Fault(
+        scheduler, "take_back", "Piece(max(stop, first.next)", "Piece(max(stop - 1, first.next)"
+    ),
+    "a cut leaves the chunk as long as it was": Fault(
+        scheduler, "take_back", "first.stop = min(first.stop, max(stop, first.next))", "pass"
+    ),
+    "a cut takes back what was sent after it": Fault(
+        scheduler, "take_back", "if chunk.id <= worker.cut_to", "if True"
+    ),
+    "a cut forgets the chunk behind the first one": Fault(
+        scheduler, "take_back", "if chunk.id <= worker.cut_to", "if False"
+    ),
+    "a late answer cuts the next chunk": Fault(
+        scheduler, "take_back", "or worker.chunks[0].id != number", ""
+    ),
+    "a chunk is cut a second time": Fault(
+        scheduler, "cut_overdue", "worker.overdue_at = None", "pass"
+    ),
+    "a worker that goes is cut": Fault(
+        Staff, "leave", "worker.overdue_at = None", "pass"
+    ),
+    "nobody watches the second chunk": Fault(
+        Scheduler, "_close_chunk", "watch(worker, book, self._now)", "pass"
+    ),
+    "a call that comes with all its items is not ended": Fault(
+        Scheduler, "_open_call", "book.input_ended = True", "pass"
     ),
     "deaths before a chunk is begun are free for ever": Fault(
         scheduler, "guilty_item", "call.free_deaths += 1", "pass"
@@ -60,7 +90,7 @@ BY_THE_MACHINE = {
         scheduler, "guilty_item", "worker.id < call.opened", "False"
     ),
     "suspects do not go alone": Fault(
-        Scheduler, "_bury_chunks", "event.running == ev.UNKNOWN", "False"
+        scheduler, "what_waits_again", "or suspected", "or False"
     ),
     "an item that nobody wants is charged": Fault(
         Scheduler, "_bury_chunks", "guilty is not None and book.wants(guilty)", "guilty is not None"

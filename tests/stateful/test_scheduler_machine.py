@@ -64,9 +64,10 @@ class SchedulerMachine(RuleBasedStateMachine):
         cost=st.sampled_from([1e-6, 1e-3, 1e-3, 0.05]),
         cursed=rarely(True),
         count=st.integers(0, 40),
-        whole=st.booleans(),
+        whole=st.sampled_from(["at once", "in parts", "not yet"]),
+        name=st.sampled_from([None, "f"]),
     )
-    def open_call(self, cap, chunksize, on_failure, fates, cost, cursed, count, whole) -> None:
+    def open_call(self, cap, chunksize, on_failure, fates, cost, cursed, count, whole, name):
         call = self.world.open_call(
             cap=cap,
             chunksize=chunksize,
@@ -74,9 +75,12 @@ class SchedulerMachine(RuleBasedStateMachine):
             fates=fates,
             cost=cost,
             cursed=cursed,
+            items=count if whole == "at once" else None,
+            name=name,
         )
-        self.world.feed(call, count)
-        if whole:
+        if whole != "at once":
+            self.world.feed(call, count)
+        if whole == "in parts":
             self.world.end_input(call)
 
     @precondition(lambda self: self.unfed())
@@ -141,10 +145,12 @@ class SchedulerMachine(RuleBasedStateMachine):
     def report(self, pick: int) -> None:
         self.world.report(self.one(pick, lambda process: process.between_items))
 
-    @among(lambda process: process.between_items)
+    @among(lambda process: process.signalled_to_cut and process.jobs)
     @rule(pick=PICK)
-    def give_back(self, pick: int) -> None:
-        self.world.give_back(self.one(pick, lambda process: process.between_items))
+    def hear_the_cut(self, pick: int) -> None:
+        self.world.hear_the_cut(
+            self.one(pick, lambda process: process.signalled_to_cut and process.jobs)
+        )
 
     @among(lambda process: process.pipe)
     @rule(pick=PICK, messages=st.integers(1, 3))

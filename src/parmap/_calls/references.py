@@ -7,10 +7,28 @@ call, so a worker keeps it; one that goes by value is rebuilt for each call.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from parmap._wire.pickling import Codec, Encoded, is_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from parmap._calls.remote import RemoteCall
+
+_encoded: dict[tuple[str, str], Encoded] = {}
+
+
+def named(fn: Callable[..., Any]) -> Encoded | None:
+    """A function as it is pickled, if that is nothing but its name; pickled once."""
+    if not is_name(fn):
+        return None
+    key = fn.__module__, fn.__qualname__
+    found = _encoded.get(key)
+    if found is None:
+        found = _encoded[key] = Codec("to worker").dumps(fn, "fn")
+    return found
+
 
 # More than a program maps in turn; one that makes functions without end must not fill its workers.
 MOST_KEPT = 64
@@ -24,6 +42,10 @@ class References:
     def __init__(self) -> None:
         self._keys: OrderedDict[bytes, int] = OrderedDict()  # pickled name -> key
         self._lessees: dict[int, int] = {}  # key -> the call that uses it
+
+    def key_of(self, name: bytes) -> int | None:
+        """The key under which workers may have this function."""
+        return self._keys.get(name)
 
     def lease(self, call: RemoteCall) -> int | None:
         """Give the call the key that its function has had before; returns one that is given up.

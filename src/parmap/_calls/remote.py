@@ -136,16 +136,24 @@ class RemoteCall:
             self._open(None)
 
     def _open(self, items: int | None) -> None:
+        self.engine.post(self._opened(items), ring=False)
+
+    def _opened(self, items: int | None) -> ev.CallOpened:
         self._is_open = True
+        # A stream begins with one item, whatever is known: its first result is waited for.
         name = bytes(self.function.data) if self.by_reference and items is not None else None
-        self.engine.post(
-            ev.CallOpened(self.id, self.cap, self.chunksize, self.on_failure, items, name), ring=False
-        )
+        return ev.CallOpened(self.id, self.cap, self.chunksize, self.on_failure, items, name)
+
+    def adopt(self, items: Sequence[object]) -> ev.CallOpened:
+        """It was sent before it was opened: what there is to tell the engine's core."""
+        self._whole = items
+        return self._opened(len(items))
 
     def feed_all(self, items: Sequence[object]) -> None:
         """Open the call with all items.  The caller does not change the sequence afterwards."""
-        self._whole = items
-        self._open(len(items))
+        if not self._is_open:
+            self._whole = items
+            self._open(len(items))
 
     def feed(self, items: Sequence[object]) -> None:
         """Give some more items."""

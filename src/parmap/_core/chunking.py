@@ -7,7 +7,11 @@ make the price of a message vanish, little enough to keep the workers evenly loa
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections import OrderedDict
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
 
 # Measured (FACTS-engine.md, A): the optimum is flat between 2 and 4 ms; from 8 ms on trivial items
 # cost up to twice as much (unpickling out of the cache, no overlap of sending and running).
@@ -32,6 +36,8 @@ FEW = 16
 PREFETCH_SECONDS = 0.050
 # Chunks of this length are held back at the end, for whoever is free first.
 COARSE_SECONDS = 0.005
+# Functions whose items' cost is remembered.
+MOST_KNOWN = 256
 
 
 class Cost(NamedTuple):
@@ -40,6 +46,28 @@ class Cost(NamedTuple):
     seconds: float
     nbytes: float
     proven: int  # the largest number of items that came back within one report
+
+
+class Costs:
+    """What items have cost, by the name of their function, for the calls that follow."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[Hashable, Cost] = OrderedDict()
+
+    def of(self, name: Hashable) -> Cost | None:
+        """What is known; nothing of a call without a name (None)."""
+        return self._known.get(name)
+
+    def remember(self, name: Hashable, cost: Cost | None) -> None:
+        """Keep what a call has learned; the oldest names are forgotten."""
+        if name is None or cost is None:
+            return
+        self._known[name] = cost
+        self._known.move_to_end(name)
+        if len(self._known) > MOST_KNOWN:
+            self._known.popitem(last=False)
 
 
 class ChunkSizer:

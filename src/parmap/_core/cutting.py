@@ -29,7 +29,8 @@ def watch(worker: Worker, book: Call, now: float) -> None:
     chunk = worker.chunks[0]
     patience = book.sizer.patience
     alone = len(worker.chunks) == 1 and chunk.stop - chunk.next <= 1
-    worker.overdue_at = None if patience is None or alone else now + patience
+    comes_back = chunk.id <= worker.cut_to
+    worker.overdue_at = None if patience is None or alone or comes_back else now + patience
 
 
 def cut_overdue(workers: Iterable[Worker], now: float) -> list[Command]:

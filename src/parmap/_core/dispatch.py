@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from parmap._core.cutting import watch
 from parmap._core.states import WorkerState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from parmap._core.calls import Call
-    from parmap._core.workers import Worker
+    from parmap._core.workers import Chunk, Worker
 
 
 def next_assignment(
@@ -34,6 +35,17 @@ def next_assignment(
         if worker is not None and not _others_deserve(call, calls.values()):
             return call, worker
     return None
+
+
+def give(worker: Worker, call: Call, chunk: Chunk, now: float) -> None:
+    """Note that the worker holds this chunk, behind what it may hold already."""
+    worker.chunks.append(chunk)
+    if len(worker.chunks) == 1 or worker.overdue_at is None:
+        watch(worker, call, now)
+    if worker.state is WorkerState.IDLE:
+        worker.move(WorkerState.BUSY)
+        worker.expect(None, None)
+    call.workers.add(worker.id)
 
 
 def _need(call: Call) -> tuple[int, int]:

@@ -37,6 +37,15 @@ class CallOpened:
 
 
 @dataclass(frozen=True, slots=True)
+class SentAhead:
+    """All items of a new call were sent to this worker as this chunk, as `send_ahead` has allowed."""
+
+    opened: CallOpened
+    worker: int
+    chunk: int
+
+
+@dataclass(frozen=True, slots=True)
 class ItemsAdded:
     """The next `count` items of a call are there; their indexes follow the earlier ones."""
 
@@ -159,6 +168,7 @@ class ShutdownRequested:
 
 Event = (
     CallOpened
+    | SentAhead
     | ItemsAdded
     | InputEnded
     | ItemCancelled

@@ -16,8 +16,9 @@ from itertools import count
 from typing import TYPE_CHECKING, assert_never
 
 from parmap._core import events as ev
-from parmap._core.blame import guilty_item
+from parmap._core.blame import guilty_item, what_waits_again
 from parmap._core.calls import Call, Piece
+from parmap._core.chunking import Costs
 from parmap._core.commands import (
     Assign,
     Command,
@@ -28,7 +29,7 @@ from parmap._core.commands import (
     SettleLost,
 )
 from parmap._core.cutting import cut_overdue, take_back, watch
-from parmap._core.dispatch import next_assignment, workers_wanted
+from parmap._core.dispatch import give, next_assignment, workers_wanted
 from parmap._core.events import Event, OnFailure, told
 from parmap._core.states import WorkerState
 from parmap._core.workers import KILL_AFTER, Chunk, Staff, Step, Worker
@@ -37,16 +38,14 @@ from parmap.errors import InternalError
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from parmap._core.chunking import Cost
-
 # A call that is over leaves its running items this long to end by themselves (API.md, section 1).
 GRACE = 0.1
 # After Ctrl-C a person is waiting: all is over within a second.
 HURRIED_KILL_AFTER = 0.4
+# What all items together cost, where they are not worth a second message.
+SHORT_SECONDS = 0.0001
 # Two failed starts can be chance (memory was short for a moment), a row of them is not.
 START_BUDGET = 3
-# Functions whose items' cost is remembered.
-MOST_COSTS = 256
 
 
 class Scheduler:
@@ -65,7 +64,7 @@ class Scheduler:
         self._failed_starts = 0
         self._ids = count(1)
         self._turns = count(1)
-        self._costs: OrderedDict[Hashable, Cost] = OrderedDict()
+        self._costs = Costs()
         self._story: deque[tuple[float, object]] = deque(maxlen=40)
         self._touched: set[int] = set()  # calls that this event may have finished
         self._out: list[Command] = []
@@ -90,6 +89,20 @@ class Scheduler:
         """The last events, oldest first: what an `InternalError` carries."""
         return tuple(f"{at:.3f} {event}" for at, event in self._story)
 
+    def send_ahead(self, name: Hashable, items: int, *, now: float) -> tuple[int, int] | None:
+        """A worker, and the number of the chunk, if so many items shall go there at once, all of them.
+
+        Then nobody else is open, and a message costs more than the items.  If nothing unusual comes
+        in between, there is nothing to tell afterwards; else `SentAhead` comes first.
+        """
+        if self.calls or self._closing:
+            return None
+        cost = self._costs.of(name)
+        if items > 1 and (cost is None or items * cost.seconds > SHORT_SECONDS):
+            return None
+        worker = self._staff.fresh(now)
+        return None if worker is None else (worker.id, next(self._ids))
+
     def appetite(self, call: int) -> int:
         """How many unfinished items keep this call's workers busy."""
         book = self.calls.get(call)
@@ -104,24 +117,28 @@ class Scheduler:
         match event:
             case ev.CallOpened():
                 self._open_call(event)
+            case ev.SentAhead():
+                self._sent_ahead(event)
             case ev.ItemsAdded() | ev.InputEnded() | ev.ItemCancelled() | ev.CallCancelled():
                 # The caller could not yet know that its call has ended: that is no error.
                 if (book := self.calls.get(event.call)) is not None:
                     self._caller_said(book, event)
-            case ev.WorkerUp(worker):
-                self._worker_up(worker)
-            case ev.WorkerReady(worker):
-                self._worker_ready(worker)
-            case ev.InitializerFailed(worker, payload):
-                self._initializer_failed(worker, payload)
+            case ev.WorkerUp(number):
+                self._worker_up(number)
+            case ev.WorkerReady(number):
+                self._worker_ready(number)
+            case ev.InitializerFailed(number, payload):
+                self._initializer_failed(number, payload)
             case ev.ResultsArrived():
                 self._results(event)
-            case ev.ChunkCut(worker, chunk, stop):
-                self._chunk_cut(self._known(worker), chunk, stop)
+            case ev.ChunkCut(number, chunk, stop):
+                worker = self._known(number)
+                if pieces := take_back(worker, chunk, stop):
+                    self._open(worker.chunks[0].call).requeue(pieces)
             case ev.WorkerDied():
                 self._worker_died(event)
-            case ev.WorkerNotStarted(worker, reason):
-                del self.workers[self._known(worker).id]
+            case ev.WorkerNotStarted(number, reason):
+                del self.workers[self._known(number).id]
                 self._start_failed(reason, None)
             case ev.DeadlinePassed():
                 self._deadline_passed()
@@ -139,14 +156,21 @@ class Scheduler:
         self._failed_starts = 0  # times may be better now
         book = Call(event.call, event.cap, event.chunksize, event.on_failure)
         book.name = event.name
-        if event.name is not None:
-            book.sizer.recall(self._costs.get(event.name))
+        book.sizer.recall(self._costs.of(event.name))
         book.opened = next(self._ids)
         self.calls[book.id] = book
         if event.items is not None:
             self._touched.add(book.id)
             book.add(event.items)
             book.input_ended = True
+
+    def _sent_ahead(self, event: ev.SentAhead) -> None:
+        self._open_call(event.opened)
+        book = self.calls[event.opened.call]
+        book.pieces.clear()
+        chunk = Chunk(event.chunk, book.id, 0, book.waiting, marked=True, solo=False)
+        book.waiting = 0
+        give(self._known(event.worker), book, chunk, self._now)
 
     def _caller_said(
         self, book: Call, event: ev.ItemsAdded | ev.InputEnded | ev.ItemCancelled | ev.CallCancelled
@@ -191,20 +215,11 @@ class Scheduler:
             book = self.calls.get(number)
             if book is not None and book.finished:
                 del self.calls[number]
-                self._remember(book)
+                self._costs.remember(book.name, book.sizer.cost)
                 self._out.append(book.failure or FinishCall(number))
         self._touched.clear()
         if self._closing and not self.calls:
             self._out += self._staff.stop_all(self._now)
-
-    def _remember(self, book: Call) -> None:
-        """What its items have cost, for the next call of that name."""
-        if book.name is None or book.sizer.cost is None:
-            return
-        self._costs[book.name] = book.sizer.cost
-        self._costs.move_to_end(book.name)
-        if len(self._costs) > MOST_COSTS:
-            self._costs.popitem(last=False)
 
     def _fail_calls(self, reason: str, exitcode: int | None = None, payload: object = None) -> None:
         """The engine cannot serve: every open call ends with this, once nothing of it runs."""
@@ -266,11 +281,6 @@ class Scheduler:
         if worker.state is WorkerState.BUSY:
             self._staff.rest(worker, self._now)
 
-    def _chunk_cut(self, worker: Worker, chunk: int, stop: int) -> None:
-        pieces = take_back(worker, chunk, stop)
-        if pieces:
-            self._open(worker.chunks[0].call).requeue(pieces)
-
     def _worker_died(self, event: ev.WorkerDied) -> None:
         worker = self._known(event.worker)
         was_ready, told_to_go = worker.ready, worker.state is WorkerState.LEAVING
@@ -283,19 +293,10 @@ class Scheduler:
 
     def _bury_chunks(self, worker: Worker, event: ev.WorkerDied) -> None:
         """Charge the item that was being run; everything else of the worker waits again."""
-        first, *later = worker.chunks
-        book = self._open(first.call)
+        book = self._open(worker.chunks[0].call)
         book.workers.discard(worker.id)
-        pieces = [Piece(chunk.start, chunk.stop, chunk.solo) for chunk in later]
         guilty = guilty_item(book, worker, event.running)
-        if guilty is not None:
-            pieces += [
-                Piece(first.next, guilty, first.solo),
-                Piece(guilty + 1, first.stop, first.solo),
-            ]
-        else:
-            suspected = event.running == ev.UNKNOWN
-            pieces.append(Piece(first.next, first.stop, first.solo or suspected))
+        pieces = what_waits_again(worker, guilty, suspected=event.running == ev.UNKNOWN)
         book.requeue(pieces)
         if guilty is not None and book.wants(guilty):
             attempts = book.attempts[guilty] = book.attempts.get(guilty, 0) + 1
@@ -346,24 +347,11 @@ class Scheduler:
         piece = book.take(self._share(book))
         marked = piece.solo or book.sizer.marks(piece.stop - piece.start)
         chunk = Chunk(next(self._ids), book.id, piece.start, piece.stop, marked, piece.solo)
-        worker.chunks.append(chunk)
-        if len(worker.chunks) == 1 or worker.overdue_at is None:
-            watch(worker, book, self._now)
-        if worker.state is WorkerState.IDLE:
-            worker.move(WorkerState.BUSY)
-            worker.expect(None, None)
-        book.workers.add(worker.id)
+        give(worker, book, chunk, self._now)
         book.turn = next(self._turns)
+        stops = book.on_failure is not OnFailure.CONTINUE
         self._out.append(
-            Assign(
-                worker.id,
-                chunk.id,
-                book.id,
-                chunk.start,
-                chunk.stop,
-                marked,
-                book.on_failure is not OnFailure.CONTINUE,
-            )
+            Assign(worker.id, chunk.id, book.id, chunk.start, chunk.stop, marked, stops)
         )
 
     def _share(self, book: Call) -> int:

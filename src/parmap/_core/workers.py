@@ -113,6 +113,15 @@ class Staff:
         else:
             worker.expect(Step.RETIRE, now + self._idle_timeout)
 
+    def fresh(self, now: float) -> Worker | None:
+        """One that is idle, and whose rest begins anew."""
+        for worker in self.members.values():
+            if worker.state is WorkerState.IDLE:
+                if self._idle_timeout is not None:
+                    worker.expect(Step.RETIRE, now + self._idle_timeout)
+                return worker
+        return None
+
     def leave(self, worker: Worker, step: Step, at: float | None) -> None:
         """It has been told to go; `step` follows at that instant if it has not gone."""
         worker.overdue_at = None

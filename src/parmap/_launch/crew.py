@@ -84,6 +84,11 @@ class Crew:
                 yield peer, frame
             yield peer, None
 
+    def only(self, peer: Peer, timeout: float) -> bool:
+        """Wait for something to happen; whether it is that this worker has something to say."""
+        ready = self._selector.select(timeout)
+        return len(ready) == 1 and ready[0][0].fd == peer.fileno()
+
     def start(self, number: int, name: str, *first: Frame) -> Peer:
         """Start a worker and tell it the first things.  Raises OSError when the system refuses."""
         with _signals_held():

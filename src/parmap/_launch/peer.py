@@ -70,6 +70,11 @@ class Peer:
         """Queue a frame; `done` is called when it was sent or dropped."""
         self._outbox.post(pack_frame(frame), frame.fds, done)
 
+    def send(self, frame: Frame) -> None:
+        """Write a small frame now, while nothing waits in front of it."""
+        self._outbox.post(pack_frame(frame))
+        self.flush()
+
     def flush(self) -> None:
         """Write what goes without waiting.  A dead reader is no error here: its death will be seen."""
         try:
@@ -81,7 +86,8 @@ class Peer:
         """The frames that have come; `open` turns False at the end of the stream."""
         frames: list[Frame] = []
         for _ in range(_READS_PER_TURN):
-            if not self._read_once(frames):
+            # A frame that fills the buffer to its end is rare; then the next wait ends at once.
+            if not self._read_once(frames) or self._reader.at_boundary:
                 break
         return frames
 

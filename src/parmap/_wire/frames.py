@@ -69,6 +69,7 @@ KIND_NAMES = {
 MAGIC = 0x50_4D_46_31
 HEADER = struct.Struct("<IBBHI4x5q")
 LENGTH_BYTES = 8
+_SMALL = struct.Struct("<IBBHI4x5qQ")  # a header and one length
 
 # Below this a copy into the head of the frame costs less than one more iovec.
 JOIN_BELOW = 16 * 1024
@@ -122,6 +123,12 @@ class Frame:
 def pack_frame(frame: Frame) -> list[Buffer]:
     """Return the frame as buffers to send one after the other; large segments are not copied."""
     views = [_flat(segment) for segment in frame.segments]
+    if len(views) == 1 and len(views[0]) < JOIN_BELOW and not frame.fds:
+        head = _SMALL.pack(
+            MAGIC, frame.kind, frame.flags, 0, 1,
+            frame.call, frame.chunk, frame.first, frame.count, frame.extra, len(views[0]),
+        )  # fmt: skip
+        return [b"".join((head, views[0]))]
     head = HEADER.pack(
         MAGIC, frame.kind, frame.flags, len(frame.fds), len(views),
         frame.call, frame.chunk, frame.first, frame.count, frame.extra,
@@ -223,8 +230,11 @@ class FrameReader:
 
     def _next_frame(self) -> Frame | None:
         """Read on, and return the frame in hand if that completes it."""
-        if self._frame is None and not self._read_header():
-            return None
+        if self._frame is None:
+            if (frame := self._next_small()) is not None:
+                return frame
+            if not self._read_header():
+                return None
         if self._lengths is None and not self._read_lengths():
             return None
         frame, lengths = self._frame, self._lengths
@@ -241,6 +251,23 @@ class FrameReader:
         frame.fds = [self._fds.popleft() for _ in range(self._nfds)]
         self._frame = self._lengths = None
         return frame
+
+    def _next_small(self) -> Frame | None:
+        """The next frame, if it is of the usual kind, one segment and no descriptors, and all here."""
+        start = self._start + HEADER.size + LENGTH_BYTES
+        if start > self._end:
+            return None
+        magic, kind, flags, nfds, nsegments, call, chunk, first, count, extra, size = _SMALL.unpack_from(
+            self._buffer, self._start
+        )
+        end = start + size
+        if nfds or nsegments != 1 or end > self._end or magic != MAGIC or kind not in KIND_NAMES:
+            return None  # whatever is the matter with it is found out on the long way
+        self._start = end
+        return Frame(
+            kind, call=call, chunk=chunk, first=first, count=count, flags=flags, extra=extra,
+            segments=(bytearray(self._view[start:end]),),
+        )  # fmt: skip
 
     def _read_header(self) -> bool:
         if self._end - self._start < HEADER.size:

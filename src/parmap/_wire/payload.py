@@ -41,7 +41,7 @@ CLASS_ID_BYTES = 12
 class Payload:
     """What a frame carries: segments, descriptors, and whether it is a block or holds failures."""
 
-    __slots__ = ("block", "failures", "fds", "nbytes", "segments")
+    __slots__ = ("block", "failures", "fds", "segments")
 
     def __init__(
         self,
@@ -55,12 +55,16 @@ class Payload:
         self.fds = fds
         self.block = block
         self.failures = failures
-        self.nbytes = sum(memoryview(segment).nbytes for segment in segments)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(memoryview(segment).nbytes for segment in self.segments)
 
     def close(self) -> None:
         """Close descriptors that were never sent. May be called twice."""
-        FdSource(self.fds).close_unclaimed()
-        self.fds = []
+        if self.fds:
+            FdSource(self.fds).close_unclaimed()
+            self.fds = []
 
     def __repr__(self) -> str:
         shape = "block" if self.block else "items"
