@@ -78,9 +78,7 @@ class Driver(Loop[ev.Event, cmd.Command]):
         end = None if timeout is None else time.monotonic() + timeout
         left = timeout
         while mailbox.empty():
-            drives = self.drive_until(
-                lambda: not mailbox.empty(), left, insist=insist, own=own
-            )
+            drives = self.drive_until(lambda: not mailbox.empty(), left, insist=insist, own=own)
             if end is not None:
                 left = max(0.0, end - time.monotonic())
             if not drives:
@@ -88,6 +86,11 @@ class Driver(Loop[ev.Event, cmd.Command]):
             if left == 0.0 and mailbox.empty():
                 return None
         return mailbox.get()
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether a call is open, or none can be."""
+        return bool(self._calls) or self._closing or not self.alive
 
     @property
     def packing(self) -> bool:
@@ -203,7 +206,11 @@ class Driver(Loop[ev.Event, cmd.Command]):
     def _obey_about(
         self,
         peer: Peer,
-        command: cmd.DropChunks | cmd.CutChunks | cmd.StopWorker | cmd.TerminateWorker | cmd.KillWorker,
+        command: cmd.DropChunks
+        | cmd.CutChunks
+        | cmd.StopWorker
+        | cmd.TerminateWorker
+        | cmd.KillWorker,
     ) -> None:
         match command:
             case cmd.DropChunks(_, chunk) | cmd.CutChunks(_, chunk):
@@ -294,6 +301,8 @@ class Driver(Loop[ev.Event, cmd.Command]):
 
     def _forget(self, key: int | None) -> None:
         """The workers need the function of this key no more."""
+        if key is None:
+            return
         for peer in self._crew.members.values():
             if peer.functions.pop(key, None) is not None:
                 peer.post(Frame(fr.FORGET, call=key))

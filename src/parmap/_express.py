@@ -40,11 +40,11 @@ _scopes = itertools.count(-1, -1)  # no call's number
 
 
 def express(
-    driver: Driver, fn: Callable[..., Any], items: Sequence[Any], cap: int, *, star: bool
+    driver: Driver, fn: Callable[..., Any], items: Sequence[Any], cap: int
 ) -> list[Any] | RemoteCall | None:
     """The results; or the call, if it could not be that short; or None, and nothing has happened."""
-    function = named(fn)
-    if function is None or not 0 < len(items) <= MOST_ITEMS:
+    function = named(fn) if items else None
+    if function is None:
         return None
     block = dump_block(items)
     if block is None or len(block) > MOST_BYTES:
@@ -57,13 +57,13 @@ def express(
             return None
         try:
             ride = _Ride(driver, bytes(function.data), len(items))
-            if not ride.leave(here, block, star=star):
+            if not ride.leave(here, block):
                 return None
             results = ride.arrive()
             if results is not None:
                 return results
             call = RemoteCall(
-                driver, function, star=star, cap=cap, chunksize=None,
+                driver, function, star=False, cap=cap, chunksize=None,
                 on_failure=ev.OnFailure.STOP, surroundings=here, codec=Codec("to worker"),
                 by_reference=True,
             )  # fmt: skip
@@ -89,7 +89,7 @@ class _Ride:
         self._chunk = 0
         self._frames: list[Frame] = []  # what has come instead of the results
 
-    def leave(self, here: object, block: bytes, *, star: bool) -> bool:
+    def leave(self, here: object, block: bytes) -> bool:
         """Send the chunk, if there is a worker that is ready for it."""
         driver = self._driver
         if driver._inbox or driver._commands or driver._calls or driver._closing:
@@ -103,10 +103,9 @@ class _Ride:
             return False
         self._peer, self._chunk = peer, choice[1]
         peer.functions[key] = next(_scopes)
-        flags = _FLAGS | (fr.FLAG_STAR if star else 0)
         peer.send(
             Frame(
-                fr.CHUNK, call=key, chunk=self._chunk, count=self._count, flags=flags,
+                fr.CHUNK, call=key, chunk=self._chunk, count=self._count, flags=_FLAGS,
                 segments=(block,),
             )
         )  # fmt: skip

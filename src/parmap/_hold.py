@@ -12,7 +12,7 @@ before.  Handlers written in C (faulthandler's) are left alone.
 
 from __future__ import annotations
 
-import _signal  # `signal` itself makes an enum of every answer, which costs more than the answer
+import _signal  # type: ignore[import-not-found]  # `signal` itself makes an enum of every answer, which costs more than the answer
 import threading
 from operator import is_not
 from typing import TYPE_CHECKING, Any

@@ -8,9 +8,9 @@
                         workers, one socket each, nothing shared between them
 
 Only the thread that drives touches the core and the crew (`_wheel`: a thread of the loop's own, or a
-caller that waits).  Others leave events in the inbox and wake whoever drives.  The loop may be entered again from itself (user code that runs in it, pickling or a
-callback, may call parmap): each command is taken from the queue before it is obeyed, and no state is
-half-changed while user code runs.
+caller that waits).  Others leave events in the inbox and wake whoever drives.  The loop may be entered
+again from itself (user code that runs in it, pickling or a callback, may call parmap): each command is
+taken from the queue before it is obeyed, and no state is half-changed while user code runs.
 """
 
 from __future__ import annotations

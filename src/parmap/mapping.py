@@ -10,7 +10,6 @@ from parmap._calls.inline import InlineSource
 from parmap._calls.stream import ResultIterator, open_stream
 from parmap._core.events import OnFailure
 from parmap.observe.progress import ProgressReporter
-from parmap._express import MOST_ITEMS
 from parmap.pool import Pool, express_call, open_call
 
 if TYPE_CHECKING:
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
     from parmap._calls.run import Source
     from parmap.errors import TaskFailure
     from parmap.observe.progress import Progress
-
-# Inputs that are short when their length is.
-_WHOLE = {list, tuple, range}
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -148,10 +144,12 @@ def parallel_map(
         [0, 1, 4, 9, 16]
     """
     mode, shown = options.check_on_error(on_error), options.check_progress(progress)
-    if type(items) in _WHOLE and not more and mode == "raise" and shown is False:
-        outcome = _express(fn, items, max_workers=max_workers, chunksize=chunksize, pool=pool)
-        if outcome is not None:
+    if chunksize is None and not more and mode == "raise" and shown is False:
+        outcome = express_call(pool, fn, items, max_workers)
+        if isinstance(outcome, list):
             return outcome
+        if outcome is not None:
+            return gather(outcome, items, mode, ProgressReporter(progress=False, total=None))
     inputs, star = _inputs(items, more, strict=strict)
     source = _open(
         fn, star=star, max_workers=max_workers, chunksize=chunksize, pool=pool,
@@ -320,25 +318,6 @@ def _inputs(
     if strict and None not in lengths and len(set(lengths)) > 1:
         raise ValueError(f"strict=True, and the iterables have different lengths: {lengths}")
     return zip(items, *more, strict=bool(strict)), True
-
-
-def _express(
-    fn: Callable[..., Any],
-    items: Any,
-    *,
-    max_workers: int | None,
-    chunksize: int | None,
-    pool: Pool | None,
-) -> list[Any] | None:
-    """The results of a short map with the usual options, where it can go without any detour."""
-    if chunksize is not None or max_workers is not None or not callable(fn):
-        return None
-    if len(items) > MOST_ITEMS or not (pool is None or isinstance(pool, Pool)):
-        return None
-    outcome = express_call(pool, fn, items)
-    if outcome is None or type(outcome) is list:
-        return outcome
-    return gather(outcome, items, "raise", ProgressReporter(progress=False, total=None))
 
 
 def _open(

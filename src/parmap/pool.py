@@ -18,13 +18,13 @@ from parmap._calls.remote import RemoteCall
 from parmap._calls.run import RemoteSource, Source
 from parmap._calls.submit import submit
 from parmap._driver import Driver
-from parmap._express import express
+from parmap._express import MOST_ITEMS, express
 from parmap._launch import launcher_for
 from parmap._launch.setup import Setup
 from parmap._wire.pickling import Codec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from multiprocessing.context import BaseContext
     from types import TracebackType
 
@@ -38,6 +38,9 @@ R = TypeVar("R")
 IDLE_SECONDS = 60.0
 
 _names = itertools.count(1)
+
+# Inputs that are short if their length is, and can be read again.
+_WHOLE = {list, tuple, range}
 
 
 class Pool(Executor):
@@ -186,14 +189,23 @@ def open_call(
 
 
 def express_call(
-    pool: Pool | None, fn: Callable[..., Any], items: Sequence[Any]
+    pool: object, fn: Callable[..., Any], items: object, max_workers: object
 ) -> list[Any] | Source | None:
-    """The results of a short call; or the call, of which all is sent; or None: open one."""
-    driver = _shared.existing() if pool is None else pool._driver
-    if driver is None or driver._calls or not driver.alive:
+    """A short call with the usual options: its results; or the call, if it is none after all.
+
+    None: open one.  That is also where wrong arguments are found out.
+    """
+    if type(items) not in _WHOLE or len(items) > MOST_ITEMS or not callable(fn):  # type: ignore[arg-type]
         return None
-    cap = options.check_max_workers(None) if pool is None else pool.max_workers
-    outcome = express(driver, fn, items, cap, star=False) if cap else None
+    if pool is None and (max_workers is None or (type(max_workers) is int and max_workers > 0)):
+        driver, cap = _shared.existing(), max_workers or options.check_max_workers(None)
+    elif isinstance(pool, Pool) and max_workers is None:
+        driver, cap = pool._driver, pool.max_workers
+    else:
+        return None
+    if driver is None or not cap or driver.is_serving:
+        return None
+    outcome = express(driver, fn, items, cap)  # type: ignore[arg-type]
     return RemoteSource(outcome) if isinstance(outcome, RemoteCall) else outcome
 
 

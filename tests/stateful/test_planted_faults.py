@@ -54,7 +54,10 @@ BY_THE_MACHINE = {
         Call, "finished", "and not self.workers", ""
     ),
     "a cut forgets what the worker has not begun": Fault(
-        scheduler, "take_back", "Piece(max(stop, first.next), first.stop, first.solo)", "Piece(0, 0)"
+        scheduler,
+        "take_back",
+        "Piece(max(stop, first.next), first.stop, first.solo)",
+        "Piece(0, 0)",
     ),
     "a cut gives back the item that is being run": Fault(
         scheduler, "take_back", "Piece(max(stop, first.next)", "Piece(max(stop - 1, first.next)"
@@ -74,9 +77,7 @@ BY_THE_MACHINE = {
     "a chunk is cut a second time": Fault(
         scheduler, "cut_overdue", "worker.overdue_at = None", "pass"
     ),
-    "a worker that goes is cut": Fault(
-        Staff, "leave", "worker.overdue_at = None", "pass"
-    ),
+    "a worker that goes is cut": Fault(Staff, "leave", "worker.overdue_at = None", "pass"),
     "nobody watches the second chunk": Fault(
         Scheduler, "_close_chunk", "watch(worker, book, self._now)", "pass"
     ),
@@ -89,9 +90,7 @@ BY_THE_MACHINE = {
     "stale warm workers charge an item": Fault(
         scheduler, "guilty_item", "worker.id < call.opened", "False"
     ),
-    "suspects do not go alone": Fault(
-        scheduler, "what_waits_again", "or suspected", "or False"
-    ),
+    "suspects do not go alone": Fault(scheduler, "what_waits_again", "or suspected", "or False"),
     "an item that nobody wants is charged": Fault(
         Scheduler, "_bury_chunks", "guilty is not None and book.wants(guilty)", "guilty is not None"
     ),

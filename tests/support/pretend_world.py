@@ -18,9 +18,10 @@ from enum import Enum
 from parmap._core import commands as cmd
 from parmap._core import events as ev
 from parmap._core.blame import FREE_DEATHS
+from parmap._core.books import GRACE
 from parmap._core.chunking import OVERRUN, TARGET_SECONDS
 from parmap._core.events import IDLE, UNKNOWN, OnFailure
-from parmap._core.scheduler import GRACE, START_BUDGET, Scheduler
+from parmap._core.scheduler import START_BUDGET, Scheduler
 from parmap._core.states import WorkerState
 from parmap._core.workers import START_TIMEOUT
 

@@ -11,64 +11,37 @@ Rules that everything here keeps:
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from itertools import count
 from typing import TYPE_CHECKING, assert_never
 
 from parmap._core import events as ev
 from parmap._core.blame import guilty_item, what_waits_again
+from parmap._core.books import HURRIED_KILL_AFTER, Books
 from parmap._core.calls import Call, Piece
-from parmap._core.chunking import Costs
 from parmap._core.commands import (
     Assign,
     Command,
     Deliver,
-    DropChunks,
     FailCall,
-    FinishCall,
     SettleLost,
 )
 from parmap._core.cutting import cut_overdue, take_back, watch
 from parmap._core.dispatch import give, next_assignment, workers_wanted
 from parmap._core.events import Event, OnFailure, told
 from parmap._core.states import WorkerState
-from parmap._core.workers import KILL_AFTER, Chunk, Staff, Step, Worker
+from parmap._core.workers import KILL_AFTER, Chunk, Step, Worker
 from parmap.errors import InternalError
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-# A call that is over leaves its running items this long to end by themselves (API.md, section 1).
-GRACE = 0.1
-# After Ctrl-C a person is waiting: all is over within a second.
-HURRIED_KILL_AFTER = 0.4
 # What all items together cost, where they are not worth a second message.
 SHORT_SECONDS = 0.0001
 # Two failed starts can be chance (memory was short for a moment), a row of them is not.
 START_BUDGET = 3
 
 
-class Scheduler:
+class Scheduler(Books):
     """The one owner of all state: calls, chunks, workers."""
-
-    def __init__(self, *, limit: int | None = None, idle_timeout: float | None = None) -> None:
-        """At most `limit` workers (None: the largest cap among the open calls); a worker that has
-        been idle for `idle_timeout` seconds is retired (None: never).
-        """
-        # Ordered by links: the first of a plain dict is found by walking over all that went before.
-        self.calls: OrderedDict[int, Call] = OrderedDict()
-        self._staff = Staff(idle_timeout)
-        self.workers = self._staff.members
-        self._limit = limit
-        self._closing = False
-        self._failed_starts = 0
-        self._ids = count(1)
-        self._turns = count(1)
-        self._costs = Costs()
-        self._story: deque[tuple[float, object]] = deque(maxlen=40)
-        self._touched: set[int] = set()  # calls that this event may have finished
-        self._out: list[Command] = []
-        self._now = 0.0
 
     # ------------------------------------------------------------------ the door
 
@@ -84,10 +57,6 @@ class Scheduler:
     def next_deadline(self) -> float | None:
         """The instant at which `DeadlinePassed` is due, or None."""
         return self._staff.next_deadline()
-
-    def story(self) -> tuple[str, ...]:
-        """The last events, oldest first: what an `InternalError` carries."""
-        return tuple(f"{at:.3f} {event}" for at, event in self._story)
 
     def send_ahead(self, name: Hashable, items: int, *, now: float) -> tuple[int, int] | None:
         """A worker, and the number of the chunk, if so many items shall go there at once, all of them.
@@ -108,33 +77,21 @@ class Scheduler:
         book = self.calls.get(call)
         return 0 if book is None else book.sizer.appetite(self._share(book))
 
-    @property
-    def over(self) -> bool:
-        """Shut down: no call is open and no worker is left."""
-        return self._closing and not self.calls and not self.workers
-
     def _dispatch(self, event: Event) -> None:
         match event:
             case ev.CallOpened():
                 self._open_call(event)
-            case ev.SentAhead():
-                self._sent_ahead(event)
+            case ev.SentAhead(opened):
+                self._open_call(opened)
+                self._sent_ahead(self.calls[opened.call], event)
             case ev.ItemsAdded() | ev.InputEnded() | ev.ItemCancelled() | ev.CallCancelled():
                 # The caller could not yet know that its call has ended: that is no error.
                 if (book := self.calls.get(event.call)) is not None:
                     self._caller_said(book, event)
-            case ev.WorkerUp(number):
-                self._worker_up(number)
-            case ev.WorkerReady(number):
-                self._worker_ready(number)
-            case ev.InitializerFailed(number, payload):
-                self._initializer_failed(number, payload)
-            case ev.ResultsArrived():
-                self._results(event)
-            case ev.ChunkCut(number, chunk, stop):
-                worker = self._known(number)
-                if pieces := take_back(worker, chunk, stop):
-                    self._open(worker.chunks[0].call).requeue(pieces)
+            case ev.WorkerUp() | ev.WorkerReady() | ev.InitializerFailed():
+                self._starting(self._known(event.worker), event)
+            case ev.ResultsArrived() | ev.ChunkCut():
+                self._answered(self._known(event.worker), event)
             case ev.WorkerDied():
                 self._worker_died(event)
             case ev.WorkerNotStarted(number, reason):
@@ -164,9 +121,7 @@ class Scheduler:
             book.add(event.items)
             book.input_ended = True
 
-    def _sent_ahead(self, event: ev.SentAhead) -> None:
-        self._open_call(event.opened)
-        book = self.calls[event.opened.call]
+    def _sent_ahead(self, book: Call, event: ev.SentAhead) -> None:
         book.pieces.clear()
         chunk = Chunk(event.chunk, book.id, 0, book.waiting, marked=True, solo=False)
         book.waiting = 0
@@ -187,72 +142,42 @@ class Scheduler:
                 book.stop(0)
                 self._drop_unwanted(book, kill_after=HURRIED_KILL_AFTER if hurry else None)
 
-    def _failed(self, book: Call, index: int) -> None:
-        """An item of this call has failed: stop as far as the call wishes."""
-        if book.on_failure is OnFailure.CONTINUE:
-            return
-        book.stop(index if book.on_failure is OnFailure.FINISH_EARLIER else 0)
-        self._drop_unwanted(book)
-
-    def _drop_unwanted(self, book: Call, *, kill_after: float | None = None) -> None:
-        """Make the workers give back what this call no longer wants; be patient, but not for ever."""
-        for worker_id in sorted(book.workers):
-            worker = self.workers[worker_id]
-            if kill_after is not None and worker.state is WorkerState.LEAVING:
-                worker.hurry(self._now + kill_after)
-            if worker.state is not WorkerState.BUSY or book.wants(worker.chunks[0].next):
-                continue
-            if worker.step is Step.TERMINATE and kill_after is None:
-                continue  # it has been told before
-            self._out.append(DropChunks(worker_id, worker.chunks[-1].id))
-            if kill_after is None:
-                worker.expect(Step.TERMINATE, self._now + GRACE)
-            else:
-                self._out += self._staff.terminate(worker, self._now, kill_after)
-
-    def _finish_calls(self) -> None:
-        for number in sorted(self._touched):
-            book = self.calls.get(number)
-            if book is not None and book.finished:
-                del self.calls[number]
-                self._costs.remember(book.name, book.sizer.cost)
-                self._out.append(book.failure or FinishCall(number))
-        self._touched.clear()
-        if self._closing and not self.calls:
-            self._out += self._staff.stop_all(self._now)
-
-    def _fail_calls(self, reason: str, exitcode: int | None = None, payload: object = None) -> None:
-        """The engine cannot serve: every open call ends with this, once nothing of it runs."""
-        for book in self.calls.values():
-            self._touched.add(book.id)
-            if book.failure is None or book.stop_at is None:  # else it is ending: why, is known
-                book.failure = FailCall(book.id, reason, exitcode, payload)
-            book.stop(0)
-            self._drop_unwanted(book)
-
     # ------------------------------------------------------------------ workers
 
-    def _worker_up(self, worker_id: int) -> None:
-        worker = self._known(worker_id)
+    def _starting(
+        self, worker: Worker, event: ev.WorkerUp | ev.WorkerReady | ev.InitializerFailed
+    ) -> None:
+        match event:
+            case ev.WorkerUp():
+                self._worker_up(worker)
+            case ev.WorkerReady():
+                self._worker_ready(worker)
+            case ev.InitializerFailed(_, payload):
+                self._initializer_failed(worker, payload)
+
+    def _worker_up(self, worker: Worker) -> None:
         if worker.state is WorkerState.STARTING:
             worker.expect(None, None)  # its initializer may take as long as it likes
 
-    def _worker_ready(self, worker_id: int) -> None:
-        worker = self._known(worker_id)
+    def _worker_ready(self, worker: Worker) -> None:
         worker.ready = True
         self._failed_starts = 0
         if worker.state is WorkerState.STARTING:
             self._staff.rest(worker, self._now)
 
-    def _initializer_failed(self, worker_id: int, payload: object) -> None:
-        worker = self._known(worker_id)
+    def _initializer_failed(self, worker: Worker, payload: object) -> None:
         worker.ready = True  # its death, which follows, is accounted for here
         if worker.state is WorkerState.STARTING:
             self._staff.leave(worker, Step.KILL, self._now + KILL_AFTER)
         self._fail_calls("initializer", payload=payload)
 
-    def _results(self, event: ev.ResultsArrived) -> None:
-        worker = self._known(event.worker)
+    def _answered(self, worker: Worker, event: ev.ResultsArrived | ev.ChunkCut) -> None:
+        if isinstance(event, ev.ResultsArrived):
+            self._results(worker, event)
+        elif pieces := take_back(worker, event.chunk, event.stop):
+            self._open(worker.chunks[0].call).requeue(pieces)
+
+    def _results(self, worker: Worker, event: ev.ResultsArrived) -> None:
         chunk = worker.chunks[0] if worker.chunks else None
         if chunk is None or chunk.id != event.chunk or chunk.next != event.first:
             raise InternalError(f"worker {worker.id} answered out of turn: {event}", self.story())
@@ -357,18 +282,3 @@ class Scheduler:
     def _share(self, book: Call) -> int:
         """How many workers this call may count on."""
         return max(1, min(book.cap, self._limit or book.cap))
-
-    # ------------------------------------------------------------------ the books, checked
-
-    def _open(self, call: int) -> Call:
-        book = self.calls.get(call)
-        if book is None:
-            raise InternalError(f"call {call} is not open", self.story())
-        self._touched.add(call)
-        return book
-
-    def _known(self, worker: int) -> Worker:
-        book = self.workers.get(worker)
-        if book is None:
-            raise InternalError(f"worker {worker} is not known", self.story())
-        return book

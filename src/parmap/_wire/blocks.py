@@ -49,7 +49,8 @@ def dump_block(values: Sequence[object]) -> bytes | None:
 
 def load_block(data: Buffer) -> Sequence[Any]:
     """The values: a list, or a range."""
-    values: Sequence[Any] = marshal.loads(data) if data[0] == _LIST else loads(data)
+    load = marshal.loads if data[0] == _LIST else loads
+    values: Sequence[Any] = load(data)
     return values
 
 
@@ -75,7 +76,7 @@ def _dump_ints(values: list[Any]) -> bytes | None:
     except ValueError:  # there is something that only pickle can take
         return None
     count = len(values)
-    if len(data) == _LIST_HEAD + count * _INT_BYTES:
-        if data[_LIST_HEAD::_INT_BYTES] == b"i" * count:
-            return data
+    small = len(data) == _LIST_HEAD + count * _INT_BYTES
+    if small and data[_LIST_HEAD::_INT_BYTES] == b"i" * count:
+        return data
     return data if list(map(type, values)).count(int) == count else None

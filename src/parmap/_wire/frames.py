@@ -257,8 +257,8 @@ class FrameReader:
         start = self._start + HEADER.size + LENGTH_BYTES
         if start > self._end:
             return None
-        magic, kind, flags, nfds, nsegments, call, chunk, first, count, extra, size = _SMALL.unpack_from(
-            self._buffer, self._start
+        magic, kind, flags, nfds, nsegments, call, chunk, first, count, extra, size = (
+            _SMALL.unpack_from(self._buffer, self._start)
         )
         end = start + size
         if nfds or nsegments != 1 or end > self._end or magic != MAGIC or kind not in KIND_NAMES:

@@ -90,7 +90,7 @@ def take_over_signals() -> None:
     global hears_cuts
     if CUT_SIGNAL is not None and portable_level() == LINUX:
         signal.signal(CUT_SIGNAL, _cut)
-        signal.siginterrupt(CUT_SIGNAL, False)  # noqa: FBT003 - C code of users need not know of it
+        signal.siginterrupt(CUT_SIGNAL, False)
         hears_cuts = True
     signal.signal(signal.SIGINT, _ignored)
     signal.signal(signal.SIGTERM, _terminated)
