@@ -13,6 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from parmap._core.chunking import OVERRUN, TARGET_SECONDS
 from parmap._core.events import OnFailure
 from support.pretend_world import Fate, Process, Start, World
 
@@ -144,6 +145,16 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(pick=PICK)
     def report(self, pick: int) -> None:
         self.world.report(self.one(pick, lambda process: process.between_items))
+
+    @among(lambda process: process.sits_on_items)
+    @rule(pick=PICK, heard=rarely(False), steps=st.integers(0, 4))
+    def run_late(self, pick: int, *, heard: bool, steps: int) -> None:
+        process = self.one(pick, lambda process: process.sits_on_items)
+        self.world.wait(OVERRUN * TARGET_SECONDS)
+        if heard:
+            self.world.hear_the_cut(process)
+        for _ in range(steps):
+            self.world.work(process)
 
     @among(lambda process: process.signalled_to_cut and process.jobs)
     @rule(pick=PICK)

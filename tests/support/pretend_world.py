@@ -94,6 +94,10 @@ class Held:
     stop: int
     since: float = 0.0  # it has been the first one
 
+    @property
+    def several(self) -> bool:
+        return self.stop - self.next > 1
+
 
 @dataclass
 class Job:
@@ -139,6 +143,11 @@ class Process:
     @property
     def runs(self) -> bool:
         return self.alive and not self.asked
+
+    @property
+    def sits_on_items(self) -> bool:
+        """It has begun a chunk of several items."""
+        return self.runs and bool(self.jobs) and self.jobs[0].begun and self.held[0].several
 
     @property
     def between_items(self) -> bool:
@@ -482,11 +491,10 @@ class World:
         self.tell(event)
 
     def _hear_cut(self, process: Process, event: ev.ChunkCut) -> None:
-        if not process.held or process.held[0].chunk != event.chunk:
-            return  # it has been closed meanwhile
+        assert process.held[0].chunk == event.chunk
         first, *later = process.held
         given_back = [(first, max(event.stop, first.next))]
-        given_back += [(held, held.next) for held in later if held.chunk <= process.cut_to]
+        given_back += [(held, held.next) for held in later]
         for held, stop in given_back:
             held.call.wait_again(stop, held.stop)
             held.stop = min(held.stop, stop)
@@ -572,6 +580,7 @@ class World:
                 process = self.processes[number]
                 self._check_unwanted(process, chunk)
                 process.drop = max(process.drop, chunk)
+                process.signalled_to_cut = True  # it is the same signal
             case cmd.CutChunks(number, chunk):
                 self._obey_cut(self.processes[number], chunk)
             case cmd.FinishCall(call):
@@ -724,9 +733,9 @@ class World:
         """Whoever sits on more than the item that it runs is watched, until it is cut."""
         held = process.held
         more = sum(each.stop - each.next for each in held) > 1
-        if not held or process.told or held[0].call.chunksize is not None:
+        if not held or held[0].call.chunksize is not None:
             assert at is None
-        elif more and held[0].chunk > process.cut_to:
+        elif more and not process.told and held[0].chunk > process.cut_to:
             assert at is not None, f"worker {process.number} may sit on its items for ever"
 
     def _check_their_books(self) -> None:

@@ -13,7 +13,7 @@ from parmap._hold import Hold
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
 
 
-class Struck(Exception):  # noqa: N818 - what a user's handler raises
+class Struck(Exception):
     pass
 
 

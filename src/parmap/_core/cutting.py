@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from parmap._core.calls import Piece
 from parmap._core.commands import CutChunks
 from parmap._core.states import WorkerState
+from parmap.errors import InternalError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,15 +49,16 @@ def cut_overdue(workers: Iterable[Worker], now: float) -> list[Command]:
 def take_back(worker: Worker, number: int, stop: int) -> list[Piece]:
     """It will not run the items from `stop` on of this chunk, nor the chunk behind it: they wait again.
 
-    Nothing, if the chunk has been closed meanwhile, which has given it all back.
+    That one was there before the cut, too: a worker that is being cut is sent nothing.  And the chunk
+    is its first: it answers while it runs it, and closes it afterwards.
     """
     if not worker.chunks or worker.chunks[0].id != number:
-        return []
+        raise InternalError(f"worker {worker.id} cut chunk {number} out of turn", worker.story())
     first, *later = worker.chunks
-    pieces = [Piece(max(stop, first.next), first.stop, first.solo)]
-    first.stop = min(first.stop, max(stop, first.next))
+    stop = max(stop, first.next)
+    pieces = [Piece(stop, first.stop, first.solo)]
+    first.stop = min(first.stop, stop)
     for chunk in later:
-        if chunk.id <= worker.cut_to:  # else it was sent after the cut, and will be run
-            pieces.append(Piece(chunk.start, chunk.stop, chunk.solo))
-            chunk.stop = chunk.start
+        pieces.append(Piece(chunk.start, chunk.stop, chunk.solo))
+        chunk.stop = chunk.start
     return pieces

@@ -124,7 +124,6 @@ class Staff:
 
     def leave(self, worker: Worker, step: Step, at: float | None) -> None:
         """It has been told to go; `step` follows at that instant if it has not gone."""
-        worker.overdue_at = None
         if worker.state is not WorkerState.LEAVING:
             worker.move(WorkerState.LEAVING)
         worker.expect(step, at)

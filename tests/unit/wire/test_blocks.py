@@ -47,7 +47,9 @@ class Level(enum.IntEnum):
     LOW = 1
 
 
-@pytest.mark.parametrize("value", [Number(3), Level.LOW, (1, [2]), test_plain_values_arrive_as_they_were.__code__])
+@pytest.mark.parametrize(
+    "value", [Number(3), Level.LOW, (1, [2]), test_plain_values_arrive_as_they_were.__code__]
+)
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_what_only_looks_like_an_integer_is_found(value, place):
     values = [1, 2]
