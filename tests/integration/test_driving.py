@@ -144,17 +144,18 @@ def test_a_signals_handler_runs_while_a_long_map_is_driven(pool, tmp_path):
         main = threading.main_thread().ident
         assert main is not None
 
-        def interrupt():
-            signal.pthread_kill(main, signal.SIGUSR1)
-
         started = Gate(tmp_path / "started")
+
+        def interrupt():
+            started.wait()
+            signal.pthread_kill(main, signal.SIGUSR1)
 
         def task(x):
             started.open()
             gate.wait()
             return x
 
-        thread = threading.Thread(target=lambda: (started.wait(), interrupt()))
+        thread = threading.Thread(target=interrupt)
         thread.start()
         assert parallel_map(task, [1, 2], pool=pool) == [1, 2]
         thread.join()

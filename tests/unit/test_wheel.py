@@ -26,7 +26,7 @@ class Owner:
         while not self.over:
             if self.wheel.take_as_owner():
                 self.drives.release()
-                while not (self.over or self.wheel.wanted):
+                while not (self.wheel.wanted or self.over):
                     self.turns.acquire()
                 self.wheel.give()
             self.wheel.doze()

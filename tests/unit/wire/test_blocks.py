@@ -43,6 +43,9 @@ class Number(int):
     pass
 
 
+PLAIN_CODE = same.__code__  # marshal writes it, pickle does not
+
+
 class Level(enum.IntEnum):
     LOW = 1
 
