@@ -147,7 +147,8 @@ class ChunkSizer:
         seconds = self._cost * (self._fixed or 1)
         return seconds < COARSE_SECONDS or (seconds < PREFETCH_SECONDS and waiting > workers)
 
-    @property
-    def patience(self) -> float | None:
-        """Seconds after which a chunk is cut short; None: a fixed size is kept whole."""
-        return OVERRUN * TARGET_SECONDS if self._fixed is None else None
+    def patience(self, items: int) -> float | None:
+        """Seconds after which a chunk of so many is cut short; None: a fixed size is kept whole."""
+        if self._fixed is not None:
+            return None
+        return OVERRUN * max(TARGET_SECONDS, items * (self._cost or 0.0))

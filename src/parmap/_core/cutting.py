@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def watch(worker: Worker, book: Call, now: float) -> None:
     """The first of its chunks begins now, as far as anybody knows."""
     chunk = worker.chunks[0]
-    patience = book.sizer.patience
+    patience = book.sizer.patience(chunk.stop - chunk.next)
     alone = len(worker.chunks) == 1 and chunk.stop - chunk.next <= 1
     comes_back = chunk.id <= worker.cut_to
     worker.overdue_at = None if patience is None or alone or comes_back else now + patience

@@ -54,7 +54,7 @@ def test_a_fixed_size_is_kept_to_the_letter(fixed, waiting, size):
     made = sizer((10, 10.0, 10**9), fixed=fixed)
 
     assert made.size(waiting, more_to_come=False, workers=8) == size
-    assert made.patience is None
+    assert made.patience(5) is None
 
 
 def test_dearer_items_count_at_once_and_cheaper_ones_half():
@@ -120,7 +120,12 @@ def test_a_call_that_has_measured_nothing_has_nothing_to_tell():
 
 def test_an_adaptive_chunk_that_overruns_is_cut_short():
     """Four times as long as meant."""
-    assert sizer().patience == OVERRUN * TARGET_SECONDS
+    assert sizer().patience(1) == OVERRUN * TARGET_SECONDS
+
+
+def test_dear_items_are_given_the_time_that_they_take():
+    """Or whatever waits behind one of them would be taken back each time."""
+    assert sizer((1, 1.0, 0)).patience(2) == OVERRUN * 2.0
 
 
 @pytest.mark.parametrize(
