@@ -127,7 +127,7 @@ class _Ride:
     def become(self, call: RemoteCall, items: Sequence[Any]) -> None:
         """An ordinary call, of which all items are on their way."""
         driver = self._driver
-        opened = call.adopt(items)
+        opened = call.adopt(items[:])  # as any list: a callback may change it
         driver.open(call)
         driver._tell(ev.SentAhead(opened, self._peer.number, self._chunk))
         for frame in self._frames:
