@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from parmap._calls.stream import ResultIterator as ResultIterator
+    from parmap._limits import Retry as Retry
     from parmap._worker.member import report_ready as report_ready
     from parmap.channel import Channel as Channel
     from parmap.channel import Duplex as Duplex
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from parmap.errors import SerializationError as SerializationError
     from parmap.errors import TaskErrorGroup as TaskErrorGroup
     from parmap.errors import TaskFailure as TaskFailure
+    from parmap.errors import TaskTimeoutError as TaskTimeoutError
     from parmap.errors import WorkerLostError as WorkerLostError
     from parmap.errors import WorkerStartError as WorkerStartError
     from parmap.errors import failure_of as failure_of
@@ -82,6 +84,7 @@ _HOMES = {
     "WorkerGroup": "parmap.workers",
     "Worker": "parmap.workers",
     "Restart": "parmap.options",
+    "Retry": "parmap._limits",
     "report_ready": "parmap._worker.member",
     "Channel": "parmap.channel",
     "Sender": "parmap.channel",
@@ -99,6 +102,7 @@ _HOMES = {
     "SharedArray": "parmap.shared.array",
     "Progress": "parmap.observe.progress",
     "CallTimeoutError": "parmap.errors",
+    "TaskTimeoutError": "parmap.errors",
     "ParmapError": "parmap.errors",
     "WorkerLostError": "parmap.errors",
     "WorkerStartError": "parmap.errors",
@@ -141,6 +145,7 @@ __all__ = [  # pyright wants the literal names
     "RemoteError",
     "Restart",
     "ResultIterator",
+    "Retry",
     "Semaphore",
     "Sender",
     "SerializationError",
@@ -149,6 +154,7 @@ __all__ = [  # pyright wants the literal names
     "SharedValue",
     "TaskErrorGroup",
     "TaskFailure",
+    "TaskTimeoutError",
     "Worker",
     "WorkerGroup",
     "WorkerLostError",

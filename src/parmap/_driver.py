@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 import time
 from contextlib import contextmanager
-from queue import Empty
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
 from parmap._calls import surroundings
 from parmap._calls.references import References
-from parmap._calls.remote import Ended, Lost, RemoteCall, Report
+from parmap._calls.remote import Ended, Lost, RemoteCall, Report, next_in
+from parmap._calls.statistics import PoolStatistics
 from parmap._calls.verdicts import closed, error_of
 from parmap._core import commands as cmd
 from parmap._core import events as ev
-from parmap._core.scheduler import Scheduler
+from parmap._core.states import WorkerState
 from parmap._launch.peer import Peer
 from parmap._loop import Loop
+from parmap._watching import dump_stacks_on_request, new_scheduler
 from parmap._wire import frames as fr
 from parmap._wire.frames import Frame
 from parmap._wire.payload import error_positions
@@ -44,11 +45,16 @@ class Driver(Loop[ev.Event, cmd.Command]):
         idle_timeout: float | None,
         name: str,
         shared: bool = False,
+        max_tasks: int | None = None,
     ) -> None:
-        """`setup` gives the first frame for a worker of that name; `shared`: nobody owns it."""
+        """`setup` gives the first frame for a worker of that name; `shared`: nobody owns it; a
+        worker that has run `max_tasks` items is replaced."""
         self._shared = shared
         self._setup = setup
-        self._scheduler = Scheduler(limit=limit, idle_timeout=idle_timeout)
+        dump_stacks_on_request()
+        self._scheduler = new_scheduler(
+            name, limit=limit, idle_timeout=idle_timeout, max_tasks=max_tasks
+        )
         self._calls: dict[int, RemoteCall] = {}
         self._references = References()
         self._started = 0  # workers so far, for their names
@@ -82,7 +88,7 @@ class Driver(Loop[ev.Event, cmd.Command]):
             if end is not None:
                 left = max(0.0, end - time.monotonic())
             if not drives:
-                return _next_in(mailbox, left)
+                return next_in(mailbox, left)
             if left == 0.0 and mailbox.empty():
                 return None
         return mailbox.get()
@@ -124,10 +130,42 @@ class Driver(Loop[ev.Event, cmd.Command]):
         """At exit Pools finish what was submitted, as Executors do; the shared one is ended."""
         self.close(cancel=self._shared, exiting=True)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes calls, in this very process."""
+        return self.alive and not self._closing
+
     def describe(self) -> str:
         """State and numbers, for a repr: as they were a moment ago."""
-        state = "closed" if self._closing or not self.alive else "open"
-        return f"{state}: {len(self._crew.members)} workers, {len(self._calls)} calls"
+        now = self.statistics()
+        return (
+            f"{'open' if self.is_open else 'closed'}: {now.workers} workers ({now.busy} busy,"
+            f" {now.idle} idle) | {now.calls} calls: {now.waiting} items wait, {now.running} run,"
+            f" {now.done} are done"
+        )
+
+    def statistics(self) -> PoolStatistics:
+        """What there is and what has been, in numbers, as of a moment ago."""
+        core = self._scheduler
+        # One C call each, so that nothing changes within a copy: the loop goes on meanwhile.
+        workers, calls = list(core.workers.values()), list(core.calls.values())
+        states = [worker.state for worker in workers]
+        chunks = [chunk for worker in workers for chunk in list(worker.chunks)]
+        tally = core.tally
+        return PoolStatistics(
+            workers=len(workers),
+            busy=states.count(WorkerState.BUSY),
+            idle=states.count(WorkerState.IDLE),
+            calls=len(calls),
+            waiting=sum(call.waiting + len(call.resting) for call in calls),
+            running=sum(chunk.stop - chunk.next for chunk in chunks),
+            done=tally.items,
+            lost=tally.lost,
+            timed_out=tally.late,
+            retried=tally.retried,
+            recycled=tally.recycled,
+            started=self._started,
+        )
 
     def _why_closed(self) -> str:
         if self._pid != os.getpid():
@@ -176,6 +214,8 @@ class Driver(Loop[ev.Event, cmd.Command]):
                 frame.first,
                 frame.count,
                 failed,
+                retried=bool(frame.flags & fr.FLAG_RETRIED),
+                bloated=bool(frame.flags & fr.FLAG_BLOATED),
                 last=bool(frame.flags & fr.FLAG_LAST),
                 elapsed=frame.extra * 1e-9,
                 nbytes=sum(map(len, frame.segments)),
@@ -189,8 +229,8 @@ class Driver(Loop[ev.Event, cmd.Command]):
         match command:
             case cmd.Assign():
                 self._assign(command)
-            case cmd.Deliver(call, _, _, payload):
-                self._deliver(call, payload)
+            case cmd.Deliver(call, _, _, payload, attempt):
+                self._deliver(call, payload, attempt)
             case cmd.SettleLost():
                 self._settle_lost(command)
             case cmd.FinishCall(call):
@@ -206,11 +246,15 @@ class Driver(Loop[ev.Event, cmd.Command]):
     def _obey_about(
         self,
         peer: Peer,
-        command: cmd.DropChunks
-        | cmd.CutChunks
-        | cmd.StopWorker
-        | cmd.TerminateWorker
-        | cmd.KillWorker,
+        command: (
+            cmd.DropChunks
+            | cmd.CutChunks
+            | cmd.LookAt
+            | cmd.StopWorker
+            | cmd.TerminateWorker
+            | cmd.EndLateWorker
+            | cmd.KillWorker
+        ),
     ) -> None:
         match command:
             case cmd.DropChunks(_, chunk) | cmd.CutChunks(_, chunk):
@@ -220,8 +264,12 @@ class Driver(Loop[ev.Event, cmd.Command]):
                 self._crew.flush(peer)
             case cmd.TerminateWorker():
                 peer.terminate()
-            case cmd.KillWorker():
-                peer.kill()
+            case cmd.LookAt():
+                self._tell(ev.Looked(peer.number, *peer.look()))
+            case cmd.EndLateWorker():
+                peer.end_late()
+            case cmd.KillWorker(_, family):
+                peer.kill_family() if family else peer.kill()
             case _:
                 assert_never(command)
 
@@ -253,22 +301,9 @@ class Driver(Loop[ev.Event, cmd.Command]):
         with self._packing_here():
             frame, done = call.chunk_frame(command)  # pickling: user code
         if not call.is_alone:
-            self._lend_function(peer, call, frame)
+            self._forget(self._references.lend(peer, call, frame))
         peer.post(frame, done)
         self._crew.flush(peer)
-
-    def _lend_function(self, peer: Peer, call: RemoteCall, chunk: Frame) -> None:
-        """See to it that the worker has the function before it gets this chunk."""
-        if call.by_reference and not call.has_key:
-            call.has_key = True
-            self._forget(self._references.lease(call))
-        key = chunk.call = call.key
-        last = peer.functions.get(key)
-        if last is None:
-            peer.post(call.function_frame(), call.give_back)
-        elif last != call.id:
-            chunk.flags |= fr.FLAG_FRESH
-        peer.functions[key] = call.id
 
     @contextmanager
     def _packing_here(self) -> Iterator[None]:
@@ -278,17 +313,18 @@ class Driver(Loop[ev.Event, cmd.Command]):
         finally:
             self._packing = before
 
-    def _deliver(self, call: int, report: object) -> None:
+    def _deliver(self, call: int, report: object, attempt: int) -> None:
         if (known := self._calls.get(call)) is not None:
             assert isinstance(report, Report)
+            report.attempt = attempt
             known.appetite = self._scheduler.appetite(call)
             known.tell(report)
 
     def _settle_lost(self, command: cmd.SettleLost) -> None:
         if (call := self._calls.get(command.call)) is not None:
             peer = command.who
-            assert isinstance(peer, Peer)
-            call.tell(Lost(command.index, peer.name, peer.pid, command.exitcode, command.attempts))
+            assert peer is None or isinstance(peer, Peer)
+            call.tell(Lost(command, peer))
 
     def _finish(self, call: int, error: BaseException | None) -> None:
         known = self._calls.pop(call, None)
@@ -307,12 +343,3 @@ class Driver(Loop[ev.Event, cmd.Command]):
             if peer.functions.pop(key, None) is not None:
                 peer.post(Frame(fr.FORGET, call=key))
                 self._crew.flush(peer)
-
-
-def _next_in(mailbox: SimpleQueue[T], timeout: float | None) -> T | None:
-    try:
-        if timeout is not None and timeout <= 0:
-            return mailbox.get_nowait()
-        return mailbox.get(timeout=timeout)
-    except Empty:
-        return None

@@ -311,6 +311,13 @@ def living_loops() -> list[Loop[Any, Any]]:
     return [loop for loop in list(_loops) if loop.alive]
 
 
+def signal_all_workers(number: int) -> None:
+    """Send a signal to every worker of this process."""
+    for loop in list(_loops):
+        for peer in list(loop._crew.members.values()):
+            peer.send_signal(number)
+
+
 def finish_all() -> None:
     """At exit: let every loop end in an orderly way, then wait until its workers are gone."""
     loops = list(_loops)

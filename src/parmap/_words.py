@@ -46,7 +46,11 @@ def death_in_words(exitcode: int | None, *, oom_kills: int | None = None) -> str
     if name is None:
         return "ended, nobody knows how" if exitcode is None else f"exited with status {exitcode}"
     if name == "SIGKILL":
-        ending = {None: ", probably out of memory", 0: ""}.get(oom_kills, ": out of memory")
+        told = {
+            None: ", probably out of memory",
+            0: ", and not out of memory: the kernel has counted no such kill",
+        }
+        ending = told.get(oom_kills, ": out of memory")
         return f"was killed by SIGKILL{ending}"
     words = _SIGNALS_IN_WORDS.get(name)
     return f"was killed by {name} ({words})" if words else f"was killed by {name}"

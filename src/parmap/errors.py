@@ -74,6 +74,10 @@ class ParmapError(Exception):
     They all survive pickling with every attribute, whatever their constructors ask for.
     """
 
+    def __str__(self) -> str:
+        # What a task, or a name, has put into it must not repaint the terminal that shows it.
+        return printable(super().__str__())
+
     def __reduce__(self) -> tuple[object, ...]:
         # Never through the constructor: OSError's gives two or more arguments a meaning of its
         # own and drops some, and keyword-only parameters would be lost.

@@ -5,19 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
 
 from parmap import options
+from parmap._calls.deadline import Deadline
 from parmap._calls.gather import gather
-from parmap._calls.inline import InlineSource
 from parmap._calls.stream import ResultIterator, open_stream
 from parmap._core.events import OnFailure
+from parmap._limits import NO_LIMITS, check_limits, check_timeout
+from parmap._opening import express_call, items_of, open_source
 from parmap.observe.progress import ProgressReporter
-from parmap.pool import Pool, express_call, open_call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
-    from parmap._calls.run import Source
+    from parmap._limits import Retry
+    from parmap._pool_view import PoolView
     from parmap.errors import TaskFailure
     from parmap.observe.progress import Progress
+    from parmap.pool import Pool
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -32,8 +35,11 @@ class CallOptions(TypedDict, total=False):
 
     max_workers: int | None
     chunksize: int | None
+    task_timeout: float | None
+    timeout: float | None
+    retry: Retry | int | None
     progress: bool | str | Callable[[Progress], object]
-    pool: Pool | None
+    pool: Pool | PoolView | None
 
 
 class MapOptions(CallOptions, total=False):
@@ -88,10 +94,13 @@ def parallel_map(
     *more: Iterable[Any],
     max_workers: int | None = None,
     chunksize: int | None = None,
+    task_timeout: float | None = None,
+    timeout: float | None = None,
+    retry: Retry | int | None = None,
     on_error: options.OnError = "raise",
     progress: bool | str | Callable[[Progress], object] = False,
     strict: bool = False,
-    pool: Pool | None = None,
+    pool: Pool | PoolView | None = None,
 ) -> list[Any]:
     """Like ``list(map(fn, items, *more))``, in parallel processes; results in the order of the items.
 
@@ -116,6 +125,10 @@ def parallel_map(
             quota respected; ``PARMAP_MAX_WORKERS`` replaces this default); 0: in this process,
             one after the other, nothing pickled.
         chunksize: items per message; None adapts to what they cost, and nobody needs to tune it.
+        task_timeout: seconds that one item may run (waiting does not count).  One that takes longer
+            fails with `TaskTimeoutError`; its worker and what it has started are ended.
+        timeout: seconds for the whole call; then `CallTimeoutError`, whatever `on_error` says.
+        retry: a `Retry`, or how often an item that loses its worker is run in all.
         on_error: ``"raise"``: once failures are seen, the one of the lowest index among them is
             raised and the rest is cancelled.  ``"group"``: everything runs, then one
             `TaskErrorGroup` with every failure.  ``"return"``: a `TaskFailure` stands in the place
@@ -133,6 +146,8 @@ def parallel_map(
         Exception: whatever `fn` raised for an item; it carries a note that names the item.
         TaskErrorGroup: items failed, with ``on_error="group"``.
         WorkerLostError: an item's worker died while it ran the item (killed, crashed, exited).
+        TaskTimeoutError: an item ran longer than `task_timeout`.
+        CallTimeoutError: the call took longer than `timeout`; its `results` are what there was.
         SerializationError: the function, an argument or a result cannot be pickled.
         WorkerStartError: no worker could be started.
         PoolClosedError: `pool` was shut down.
@@ -144,18 +159,23 @@ def parallel_map(
         [0, 1, 4, 9, 16]
     """
     mode, shown = options.check_on_error(on_error), options.check_progress(progress)
-    if chunksize is None and not more and mode == "raise" and shown is False:
+    limits = check_limits(task_timeout, retry)
+    deadline = Deadline(check_timeout("timeout", timeout))
+    usual = chunksize is None and not more and mode == "raise" and shown is False
+    if usual and timeout is None and limits == NO_LIMITS:
         outcome = express_call(pool, fn, items, max_workers)
         if isinstance(outcome, list):
             return outcome
         if outcome is not None:
-            return gather(outcome, items, mode, ProgressReporter(progress=False, total=None))
-    inputs, star = _inputs(items, more, strict=strict)
-    source = _open(
-        fn, star=star, max_workers=max_workers, chunksize=chunksize, pool=pool,
+            reporter = ProgressReporter(progress=False, total=None)
+            return gather(outcome, items, mode, reporter, deadline)
+    inputs, star = items_of(items, more, strict=strict)
+    source = open_source(
+        fn, star=star, max_workers=max_workers, chunksize=chunksize, pool=pool, limits=limits,
         on_failure=OnFailure.STOP if mode == "raise" else OnFailure.CONTINUE,
     )  # fmt: skip
-    return gather(source, inputs, mode, ProgressReporter(shown, options.length_of(inputs)))
+    reporter = ProgressReporter(shown, options.length_of(inputs))
+    return gather(source, inputs, mode, reporter, deadline)
 
 
 # fmt: off
@@ -177,9 +197,12 @@ def parallel_starmap(
     *,
     max_workers: int | None = None,
     chunksize: int | None = None,
+    task_timeout: float | None = None,
+    timeout: float | None = None,
+    retry: Retry | int | None = None,
     on_error: options.OnError = "raise",
     progress: bool | str | Callable[[Progress], object] = False,
-    pool: Pool | None = None,
+    pool: Pool | PoolView | None = None,
 ) -> list[Any]:
     """Like ``[fn(*t) for t in argument_tuples]``, in parallel processes.
 
@@ -188,7 +211,8 @@ def parallel_starmap(
     Args:
         fn: called once for each tuple, in a worker.
         argument_tuples: the arguments of each call.
-        max_workers, chunksize, on_error, progress, pool: as in `parallel_map`.
+        max_workers, chunksize, task_timeout, timeout, retry, on_error, progress, pool: as in
+            `parallel_map`.
 
     Returns:
         The list of results, in the order of the tuples.
@@ -202,13 +226,15 @@ def parallel_starmap(
         [32, 9]
     """
     mode, shown = options.check_on_error(on_error), options.check_progress(progress)
+    limits = check_limits(task_timeout, retry)
+    deadline = Deadline(check_timeout("timeout", timeout))
     options.check_iterables([argument_tuples])
-    source = _open(
-        fn, star=True, max_workers=max_workers, chunksize=chunksize, pool=pool,
+    source = open_source(
+        fn, star=True, max_workers=max_workers, chunksize=chunksize, pool=pool, limits=limits,
         on_failure=OnFailure.STOP if mode == "raise" else OnFailure.CONTINUE,
     )  # fmt: skip
     reporter = ProgressReporter(shown, options.length_of(argument_tuples))
-    return gather(source, argument_tuples, mode, reporter)
+    return gather(source, argument_tuples, mode, reporter, deadline)
 
 
 # fmt: off
@@ -252,10 +278,13 @@ def parallel_imap(
     buffersize: int | None = None,
     max_workers: int | None = None,
     chunksize: int | None = None,
+    task_timeout: float | None = None,
+    timeout: float | None = None,
+    retry: Retry | int | None = None,
     on_error: options.OnError = "raise",
     progress: bool | str | Callable[[Progress], object] = False,
     strict: bool = False,
-    pool: Pool | None = None,
+    pool: Pool | PoolView | None = None,
 ) -> ResultIterator[Any]:
     """Like `parallel_map`, but lazy: an iterator of results, for streams and endless inputs.
 
@@ -272,7 +301,8 @@ def parallel_imap(
         ordered: False gives results as they finish.
         buffersize: the most items between the input and the results taken; None: enough to keep
             every worker busy, bounded in bytes too.
-        max_workers, chunksize, progress, strict, pool: as in `parallel_map`.
+        max_workers, chunksize, task_timeout, retry, progress, strict, pool: as in `parallel_map`.
+        timeout: seconds from this call on; it strikes only where the next result is not ready.
         on_error: ``"raise"``: an item's failure is raised in its place, after every earlier result
             (``ordered=False``: when it is seen); ``"group"``: after the last result, one
             `TaskErrorGroup` (which holds the results, too); ``"return"``: a `TaskFailure` in place.
@@ -292,54 +322,19 @@ def parallel_imap(
         [0, 1, 4, 9]
     """
     mode, shown = options.check_on_error(on_error), options.check_progress(progress)
+    limits = check_limits(task_timeout, retry)
+    deadline = Deadline(check_timeout("timeout", timeout))
     limit = options.check_buffersize(buffersize)
-    inputs, star = _inputs(items, more, strict=strict)
+    inputs, star = items_of(items, more, strict=strict)
     on_failure = OnFailure.CONTINUE
     if mode == "raise":
         on_failure = OnFailure.FINISH_EARLIER if ordered else OnFailure.STOP
-    source = _open(
-        fn, star=star, max_workers=max_workers, chunksize=chunksize, pool=pool,
+    source = open_source(
+        fn, star=star, max_workers=max_workers, chunksize=chunksize, pool=pool, limits=limits,
         on_failure=on_failure,
     )  # fmt: skip
     reporter = ProgressReporter(shown, options.length_of(inputs))
     return open_stream(
-        source, inputs, ordered=bool(ordered), mode=mode, buffersize=limit, reporter=reporter
-    )
-
-
-def _inputs(
-    items: Iterable[Any], more: Sequence[Iterable[Any]], *, strict: bool
-) -> tuple[Iterable[Any], bool]:
-    """The items of the call, and whether each is a tuple of arguments."""
-    options.check_iterables((items, *more))
-    if not more:
-        return items, False
-    lengths = [options.length_of(each) for each in (items, *more)]
-    if strict and None not in lengths and len(set(lengths)) > 1:
-        raise ValueError(f"strict=True, and the iterables have different lengths: {lengths}")
-    return zip(items, *more, strict=bool(strict)), True
-
-
-def _open(
-    fn: Callable[..., Any],
-    *,
-    star: bool,
-    max_workers: int | None,
-    chunksize: int | None,
-    pool: Pool | None,
-    on_failure: OnFailure,
-) -> Source:
-    """Check the options that the three functions share, and open the call."""
-    options.check_callable(fn)
-    size = options.check_chunksize(chunksize)
-    if pool is not None:
-        if not isinstance(pool, Pool):
-            raise TypeError(f"pool must be a parmap.Pool or None, not {type(pool).__name__}")
-        if max_workers is not None:
-            raise TypeError("give either pool or max_workers: the pool has its own number")
-        cap = pool.max_workers
-    else:
-        cap = options.check_max_workers(max_workers)
-    if cap == 0:
-        return InlineSource(fn, star=star, on_failure=on_failure)
-    return open_call(pool, fn, star=star, cap=cap, chunksize=size, on_failure=on_failure)
+        source, inputs, ordered=bool(ordered), mode=mode, buffersize=limit, reporter=reporter,
+        deadline=deadline,
+    )  # fmt: skip

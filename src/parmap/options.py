@@ -20,6 +20,7 @@ OnError = Literal["raise", "group", "return"]
 START_METHODS = ("fork", "spawn", "forkserver")
 # More processes than this on one machine is a slip of the pen (a number of items, a size in bytes).
 MOST_WORKERS = 10_000
+_PACKAGE = os.path.join(os.path.dirname(__file__), "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,12 +86,12 @@ def check_count(name: str, value: object, *, least: int, most: int = sys.maxsize
     return number
 
 
-def check_seconds(name: str, value: object) -> float:
+def check_seconds(name: str, value: object, *, unit: str = " of seconds") -> float:
     """A duration: a finite number of seconds, not negative."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
+        raise TypeError(f"{name} must be a number{unit}, not {type(value).__name__}")
     if not 0 <= value < math.inf:
-        raise ValueError(f"{name} must be a number of seconds from 0 on, not {value}")
+        raise ValueError(f"{name} must be a number{unit} from 0 on, not {value}")
     return float(value)
 
 
@@ -153,6 +154,19 @@ def check_clash(fn: Callable[..., object], ours: Iterable[str]) -> None:
 def check_chunksize(value: object) -> int | None:
     """`None` adapts, an int >= 1 is kept."""
     return None if value is None else check_count("chunksize", value, least=1)
+
+
+def check_limit(name: str, value: object) -> int | None:
+    """`None` is no limit, an int >= 1 is one."""
+    return None if value is None else check_count(name, value, least=1)
+
+
+def callers_line() -> str:
+    """Where in the user's own code we have been called: file and line."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
 def check_buffersize(value: object) -> int | None:

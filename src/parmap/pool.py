@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+import warnings
 import weakref
 from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
@@ -14,21 +15,25 @@ from parmap import options
 from parmap._calls import surroundings
 from parmap._calls.inline import InlineSource
 from parmap._calls.references import named
-from parmap._calls.remote import RemoteCall
+from parmap._calls.remote import RemoteCall, encode_function
 from parmap._calls.run import RemoteSource, Source
-from parmap._calls.submit import submit
+from parmap._calls.submit import kill, submit
 from parmap._driver import Driver
-from parmap._express import MOST_ITEMS, express
 from parmap._launch import launcher_for
 from parmap._launch.setup import Setup
+from parmap._limits import NO_LIMITS, Limits, check_limits
+from parmap._pool_view import PoolView
 from parmap._wire.pickling import Codec
+from parmap._words import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.context import BaseContext
     from types import TracebackType
 
+    from parmap._calls.statistics import PoolStatistics
     from parmap._core.events import OnFailure
+    from parmap._limits import Retry
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -38,9 +43,6 @@ R = TypeVar("R")
 IDLE_SECONDS = 60.0
 
 _names = itertools.count(1)
-
-# Inputs that are short if their length is, and can be read again.
-_WHOLE = {list, tuple, range}
 
 
 class Pool(Executor):
@@ -64,8 +66,10 @@ class Pool(Executor):
         initializer: called as ``initializer(*initargs)`` once in each worker, before any item.  If
             it raises, calls fail with that very error.
         initargs: its arguments, a tuple.
+        max_tasks_per_child: a worker that has run so many items is replaced by a new one.
         start_method: None, a clean start (never an implicit fork); or ``"spawn"``,
             ``"forkserver"``, ``"fork"``, multiprocessing's own.
+        max_memory_per_child: bytes; a worker that uses more is replaced, once it is between two items.
         name: begins the names of the workers and of errors; default ``"pool-1"`` and so on.
 
     Raises:
@@ -86,7 +90,9 @@ class Pool(Executor):
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
         *,
+        max_tasks_per_child: int | None = None,
         start_method: str | None = None,
+        max_memory_per_child: int | None = None,
         name: str | None = None,
     ) -> None:
         limit = options.check_max_workers(max_workers, least=1)
@@ -94,13 +100,18 @@ class Pool(Executor):
         if initializer is not None:
             options.check_callable(initializer, "initializer")
         self._max_workers = max(1, limit)
-        self._name = name or f"pool-{next(_names)}"
-        self._driver = _new_driver(
-            self._name, start_method, limit=self._max_workers, initializer=initializer,
-            initargs=initargs, idle_timeout=None,
+        self._name = printable(name).replace("\n", " ") if name else f"pool-{next(_names)}"
+        setup = Setup(
+            initializer, initargs, self._max_workers,
+            options.check_limit("max_memory_per_child", max_memory_per_child),
+        )  # fmt: skip
+        self._driver = Driver(
+            launcher_for(start_method), setup.frame, limit=self._max_workers, idle_timeout=None,
+            name=self._name, max_tasks=options.check_limit("max_tasks_per_child", max_tasks_per_child),
         )  # fmt: skip
         # A pool that is dropped without shutdown finishes what was submitted, then ends.
         weakref.finalize(self, self._driver.close, cancel=False).atexit = False
+        self._made_at = options.callers_line()
 
     @property
     def max_workers(self) -> int:
@@ -119,6 +130,38 @@ class Pool(Executor):
         """
         options.check_callable(fn)
         return submit(self._driver, fn, args, kwargs)
+
+    def kill(self, future: Future[Any]) -> bool:
+        """End the running task of `future` by ending its worker, and nothing else.
+
+        The future fails with `WorkerLostError`; it is not retried.  The worker's descendants die
+        with it, and a new worker takes its place.  Returns at once; wait for the future to know
+        that the task is gone.  Thread-safe.
+
+        Returns:
+            Whether the task was running: False if it is done, or waits (then use its `cancel`).
+
+        Raises:
+            ValueError: the future belongs to another pool.
+        """
+        return kill(self._driver, future)
+
+    def options(
+        self, *, task_timeout: float | None = None, retry: Retry | int | None = None
+    ) -> PoolView:
+        """A light view of this pool whose tasks have these limits; itself an `Executor`.
+
+        ``pool.options(task_timeout=5).submit(fn)``, or ``parallel_map(fn, items, pool=view)``, where
+        the call's own option wins.  Views nest; closing one leaves the pool open.
+
+        Args:
+            task_timeout, retry: as in `parallel_map`.
+        """
+        return PoolView(self, check_limits(task_timeout, retry))
+
+    def statistics(self) -> PoolStatistics:
+        """What the pool has and has done, in numbers, as of a moment ago.  Never blocks."""
+        return self._driver.statistics()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more work; finish what was submitted, then end the workers.
@@ -153,9 +196,17 @@ class Pool(Executor):
         )
 
     def __repr__(self) -> str:
-        return (
-            f"<Pool {self._name}: {self._driver.describe()}, at most {self._max_workers} workers>"
-        )
+        return f"<Pool {self._name} {self._driver.describe()}, of at most {self._max_workers}>"
+
+    def __del__(self) -> None:
+        driver = getattr(self, "_driver", None)
+        if driver is not None and driver.is_open:
+            warnings.warn(
+                f"unclosed {self!r}, made at {self._made_at}: use it with `with`, or call shutdown()",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
 
 
 def open_call(
@@ -166,16 +217,18 @@ def open_call(
     cap: int,
     chunksize: int | None,
     on_failure: OnFailure,
+    limits: Limits,
 ) -> Source:
     """Open a call on a pool, or on the shared one; nothing has been fed to it yet."""
     driver = _shared.driver() if pool is None else pool._driver
     if driver.packing:
-        return InlineSource(fn, star=star, on_failure=on_failure)
+        return InlineSource(fn, star=star, on_failure=on_failure, limits=limits)
     codec = Codec("to worker")
-    name = named(fn)
+    # What a worker keeps comes without limits.
+    name = named(fn) if limits == NO_LIMITS else None
     call = RemoteCall(
         driver,
-        name or codec.dumps(fn, "fn"),
+        name or encode_function(codec, fn, "fn", limits),
         star=star,
         cap=cap,
         chunksize=chunksize,
@@ -183,30 +236,10 @@ def open_call(
         surroundings=surroundings.encoded(),
         codec=codec,
         by_reference=name is not None,
+        limits=limits,
     )
     driver.open(call)
     return RemoteSource(call)
-
-
-def express_call(
-    pool: object, fn: Callable[..., Any], items: object, max_workers: object
-) -> list[Any] | Source | None:
-    """A short call with the usual options: its results; or the call, if it is none after all.
-
-    None: open one.  That is also where wrong arguments are found out.
-    """
-    if type(items) not in _WHOLE or len(items) > MOST_ITEMS or not callable(fn):  # type: ignore[arg-type]
-        return None
-    if pool is None and (max_workers is None or (type(max_workers) is int and max_workers > 0)):
-        driver, cap = _shared.existing(), max_workers or options.check_max_workers(None)
-    elif isinstance(pool, Pool) and max_workers is None:
-        driver, cap = pool._driver, pool.max_workers
-    else:
-        return None
-    if driver is None or not cap or driver.is_serving:
-        return None
-    outcome = express(driver, fn, items, cap)  # type: ignore[arg-type]
-    return RemoteSource(outcome) if isinstance(outcome, RemoteCall) else outcome
 
 
 def shutdown() -> None:
@@ -222,6 +255,11 @@ def shutdown() -> None:
     _shared.end()
 
 
+def shared_driver() -> Driver | None:
+    """The engine of the shared pool, if there is one."""
+    return _shared.existing()
+
+
 class _Shared:
     """The process-wide pool: made at the first call, remade after `shutdown` and in forked children."""
 
@@ -232,9 +270,10 @@ class _Shared:
     def driver(self) -> Driver:
         with self._lock:
             if self._driver is None or not self._driver.alive:
-                self._driver = _new_driver(
-                    "parmap", None, limit=None, initializer=None, initargs=(),
-                    idle_timeout=IDLE_SECONDS, shared=True,
+                setup = Setup(None, (), options.usable_cpus())
+                self._driver = Driver(
+                    launcher_for(None), setup.frame, limit=None, idle_timeout=IDLE_SECONDS,
+                    name="parmap", shared=True,
                 )  # fmt: skip
             return self._driver
 
@@ -255,23 +294,6 @@ class _Shared:
 
 
 _shared = _Shared()
-
-
-def _new_driver(
-    name: str,
-    start_method: str | None,
-    *,
-    limit: int | None,
-    initializer: Callable[..., object] | None,
-    initargs: tuple[Any, ...],
-    idle_timeout: float | None,
-    shared: bool = False,
-) -> Driver:
-    setup = Setup(initializer, initargs, limit or options.usable_cpus())
-    launcher = launcher_for(start_method)
-    return Driver(
-        launcher, setup.frame, limit=limit, idle_timeout=idle_timeout, name=name, shared=shared
-    )
 
 
 def _start_method(mp_context: BaseContext | None, start_method: object) -> str | None:

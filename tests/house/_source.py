@@ -57,8 +57,16 @@ def _names_from(node: ast.ImportFrom, package: str) -> list[str]:
     return [f"parmap.{alias.name}" for alias in node.names]  # `from parmap import _core`
 
 
-# One part in several files: what `errors` loads only when it is asked for, and what it says.
-PARTS_OF = {"_slow_errors": "errors", "_failures": "errors", "_words": "errors"}
+# One part in several files: what `errors` loads only when it is asked for, and what it says; and
+# the options that have a class of their own.
+PARTS_OF = {
+    "_slow_errors": "errors",
+    "_failures": "errors",
+    "_words": "errors",
+    "_limits": "options",
+    "_opening": "mapping",
+    "_pool_view": "pool",
+}
 
 
 def unit_of(name: str) -> str:

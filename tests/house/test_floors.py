@@ -14,7 +14,7 @@ FLOORS = (
     ("shared", "_wire", "options", "_nesting"),
     ("channel", "_channel", "checkpoint", "_worker"),
     ("_launch", "foreign", "_calls"),
-    ("_driver", "_loop", "_wheel", "_hold", "_express", "_group"),
+    ("_driver", "_loop", "_wheel", "_hold", "_express", "_group", "_watching"),
     ("workers", "pool"),
     ("mapping", "observe", "integrations", "testing"),
     ("__init__", "__main__"),

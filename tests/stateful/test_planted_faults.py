@@ -12,14 +12,16 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from parmap._core import dispatch, scheduler
+from parmap._core import dispatch, losses, scheduler
 from parmap._core.calls import Call
+from parmap._core.deadlines import ItemClock
 from parmap._core.scheduler import Scheduler
 from parmap._core.workers import Staff, Worker
 from parmap.errors import InternalError
 from stateful.test_scheduler_machine import SchedulerMachine
 from support.planting import plant
 from unit.core import test_cutting as cutting_tests
+from unit.core import test_deadlines as deadline_tests
 from unit.core import test_scheduler as unit_tests
 
 CAUGHT = (AssertionError, InternalError, LookupError, ValueError)
@@ -46,10 +48,10 @@ class Fault(NamedTuple):
 
 BY_THE_MACHINE = {
     "the chunk behind the first one is forgotten when its worker dies": Fault(
-        scheduler, "what_waits_again", "for chunk in later]", "for chunk in ()]"
+        Scheduler, "_bury_chunks", "for chunk in later]", "for chunk in ()]"
     ),
     "the first item of the chunk is charged, not the one that ran": Fault(
-        scheduler, "guilty_item", "return running", "return chunk.next"
+        losses, "guilty_item", "return running", "return chunk.next"
     ),
     "a call ends while workers still hold items of it": Fault(
         Call, "finished", "and not self.workers", ""
@@ -73,12 +75,14 @@ BY_THE_MACHINE = {
         Scheduler, "_open_call", "book.input_ended = True", "pass"
     ),
     "deaths before a chunk is begun are free for ever": Fault(
-        scheduler, "guilty_item", "call.free_deaths += 1", "pass"
+        losses, "guilty_item", "call.free_deaths += 1", "pass"
     ),
     "stale warm workers charge an item": Fault(
-        scheduler, "guilty_item", "worker.id < call.opened", "False"
+        losses, "guilty_item", "worker.id < call.opened", "False"
     ),
-    "suspects do not go alone": Fault(scheduler, "what_waits_again", "or suspected", "or False"),
+    "suspects do not go alone": Fault(
+        Scheduler, "_bury_chunks", "suspected = at == ev.UNKNOWN", "suspected = False"
+    ),
     "an item that nobody wants is charged": Fault(
         Scheduler, "_bury_chunks", "guilty is not None and book.wants(guilty)", "guilty is not None"
     ),
@@ -155,6 +159,72 @@ BY_THE_MACHINE = {
     "nobody is told to leave what is no longer wanted": Fault(
         Scheduler, "_drop_unwanted", "worker.expect(Step.TERMINATE, self._now + GRACE)", "pass"
     ),
+    "a late item's result that came in time is charged": Fault(
+        Scheduler,
+        "_guilty",
+        "if culprit is not None and first.next <= culprit < first.stop",
+        "if True",
+    ),
+    "what a late worker was at is charged, not what it was ended for": Fault(
+        Scheduler, "_guilty", "if worker.late is None and not worker.killed", "if not worker.killed"
+    ),
+    "an item is given up early": Fault(
+        ItemClock, "late", "now >= self._asked + self.limit", "now >= self._asked"
+    ),
+    "time that passed before a chunk was begun counts": Fault(
+        ItemClock,
+        "saw",
+        "= running, began, now, None",
+        "= running, self.look_at - self.limit, now, None",
+    ),
+    "a late worker is never killed": Fault(
+        Scheduler, "_looked", "self._now + DUMP_PATIENCE", "None"
+    ),
+    "nobody looks at the clocks": Fault(
+        Scheduler, "_deadline_passed", "self._look_at_clocks()", "pass"
+    ),
+    "a clock that was restarted for the first chunk runs on for the second": Fault(
+        Scheduler, "_results", "if worker.chunks:\n        self._start_clock(worker)", "pass"
+    ),
+    "an item is retried once too often": Fault(
+        Scheduler, "_count_attempt", "failed >= book.retry.attempts", "failed > book.retry.attempts"
+    ),
+    "a lost worker is a reason to retry where only lateness is": Fault(
+        Scheduler, "_charge", "book.retry.late if late else book.retry.lost", "True"
+    ),
+    "a killed task is retried": Fault(Scheduler, "_charge", "not worker.killed and (", "("),
+    "a retried failure is delivered as well": Fault(
+        Scheduler, "_results", "if event.count and not again", "if event.count"
+    ),
+    "a retried failure ends its call": Fault(
+        Scheduler, "_results", "if event.failed and not again", "if event.failed"
+    ),
+    "an item that nobody wants any more is retried": Fault(
+        Scheduler, "_run_again", "book.wants(index) and", ""
+    ),
+    "what rests outlives its call": Fault(Call, "stop", "if item < index", ""),
+    "a call ends while an item of it rests": Fault(Call, "finished", "and not self.resting", ""),
+    "a rest is longer than it should be": Fault(
+        Scheduler, "next_deadline", "min(staff, rest)", "staff"
+    ),
+    "an item that has rested takes neighbours along": Fault(
+        Call, "wake", "solo=True", "solo=False"
+    ),
+    "a worker is given more tasks than it may run": Fault(
+        Call, "take", "size if most is None else min(size, most)", "size"
+    ),
+    "tasks that were given back count": Fault(
+        Scheduler, "_close_chunk", "worker.tasks_left += chunk.stop - chunk.next", "pass"
+    ),
+    "a worker that is spent goes on": Fault(
+        Scheduler, "_close_chunk", "if worker.is_spent", "if False"
+    ),
+    "a task that is killed between two attempts goes on": Fault(
+        Scheduler, "_task_killed", "if not book.workers and book.turn", "if False"
+    ),
+    "attempts are counted from nothing at each run": Fault(
+        Scheduler, "_assign", "if piece.solo else 1", "if False else 1"
+    ),
 }
 
 BY_A_UNIT_TEST = {
@@ -177,6 +247,18 @@ BY_A_UNIT_TEST = {
     "a short map is sent ahead of an open call": (
         Fault(Scheduler, "send_ahead", "if self.calls or self._closing", "if self._closing"),
         cutting_tests.test_nothing_is_sent_ahead_of_an_open_call,
+    ),
+    "a worker that never begins is waited for": (
+        Fault(ItemClock, "is_broken", "now >= self._begin_by", "False"),
+        deadline_tests.test_a_chunk_that_has_not_been_begun_is_not_timed,
+    ),
+    "an unanswered question is forgotten": (
+        Fault(ItemClock, "saw", "if self._asked is None or self._at == IDLE", "if True"),
+        deadline_tests.test_a_question_without_an_answer_means_that_no_item_has_begun_since,
+    ),
+    "every answer is a new item": (
+        Fault(ItemClock, "saw", "if running != self._at", "if True"),
+        deadline_tests.test_an_answer_that_stays_the_same_is_a_late_item,
     ),
     "a call to which no items were added never ends": (
         Fault(Call, "add", "if count and", "if"),

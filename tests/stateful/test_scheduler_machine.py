@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from parmap._core.chunking import OVERRUN, TARGET_SECONDS
 from parmap._core.events import OnFailure
+from parmap._core.retry import ONCE, RetryPolicy
 from support.pretend_world import Fate, Process, Start, World
 
 if TYPE_CHECKING:
@@ -23,8 +24,17 @@ if TYPE_CHECKING:
 PICK = st.integers(0, 7)
 # Most items are fine, or nothing would ever get far enough to be lost.
 FATES = st.lists(
-    st.sampled_from([*[Fate.FINE] * 12, Fate.FAILS, Fate.POISON, *Fate]), min_size=5, max_size=30
+    st.sampled_from([*[Fate.FINE] * 15, Fate.FAILS, Fate.POISON, *Fate]), min_size=5, max_size=40
 ).map(tuple)
+
+
+RETRIES = st.builds(
+    RetryPolicy,
+    attempts=st.integers(1, 3),
+    first_delay=st.sampled_from([0.0, 0.0, 0.3, 150.0]),
+    lost=st.booleans(),
+    late=st.booleans(),
+)
 
 
 def rarely(value: bool) -> st.SearchStrategy[bool]:
@@ -44,14 +54,18 @@ class SchedulerMachine(RuleBasedStateMachine):
         super().__init__()
         self.world = World()
         self.how_it_ends = Start.COMES
+        self.submitted: list[int] = []
 
     @initialize(
         limit=st.sampled_from([None, None, 1, 2, 3]),
         idle_timeout=st.sampled_from([None, 1.0]),
+        max_tasks=st.sampled_from([None, None, 1, 4]),
         how=st.sampled_from([Start.COMES, Start.COMES, *Start]),
     )
-    def begin(self, limit: int | None, idle_timeout: float | None, how: Start) -> None:
-        self.world = World(limit=limit, idle_timeout=idle_timeout)
+    def begin(
+        self, limit: int | None, idle_timeout: float | None, max_tasks: int | None, how: Start
+    ) -> None:
+        self.world = World(limit=limit, idle_timeout=idle_timeout, max_tasks=max_tasks)
         self.how_it_ends = how
 
     # ------------------------------------------------------------------ callers
@@ -59,16 +73,21 @@ class SchedulerMachine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.world.calls) < 3)
     @rule(
         cap=st.integers(1, 4),
-        chunksize=st.sampled_from([None, None, 1, 3, 5]),
+        chunksize=st.sampled_from([None, None, 1, 3, 5, 20]),
         on_failure=st.sampled_from([OnFailure.FINISH_EARLIER, *OnFailure]),
         fates=FATES,
-        cost=st.sampled_from([1e-6, 1e-3, 1e-3, 0.05]),
+        cost=st.sampled_from([1e-6, 1e-6, 1e-3, 1e-3, 0.05]),
         cursed=rarely(True),
-        count=st.integers(0, 40),
+        count=st.one_of(st.integers(0, 40), st.just(40)),
         whole=st.sampled_from(["at once", "in parts", "not yet"]),
         name=st.sampled_from([None, "f"]),
+        task_timeout=st.sampled_from([None, 0.2, 0.2, 5.0]),
+        retry=st.one_of(st.just(ONCE), RETRIES),
     )
-    def open_call(self, cap, chunksize, on_failure, fates, cost, cursed, count, whole, name):
+    def open_call(
+        self, cap, chunksize, on_failure, fates, cost, cursed, count, whole, name, task_timeout,
+        retry,
+    ) -> None:  # fmt: skip
         call = self.world.open_call(
             cap=cap,
             chunksize=chunksize,
@@ -78,11 +97,32 @@ class SchedulerMachine(RuleBasedStateMachine):
             cursed=cursed,
             items=count if whole == "at once" else None,
             name=name,
+            task_timeout=task_timeout,
+            retry=retry,
         )
         if whole != "at once":
             self.world.feed(call, count)
         if whole == "in parts":
             self.world.end_input(call)
+
+    @precondition(lambda self: len(self.world.calls) < 3)
+    @rule(
+        fate=st.sampled_from([Fate.SLOW, *Fate]),
+        task_timeout=st.sampled_from([None, 0.2]),
+        retry=RETRIES,
+    )
+    def submit(self, fate: Fate, task_timeout: float | None, retry: RetryPolicy) -> None:
+        call = self.world.open_call(
+            cap=1, chunksize=1, fates=(fate,), task_timeout=task_timeout, retry=retry
+        )
+        self.submitted.append(call)
+        self.world.feed(call, 1)
+        self.world.end_input(call)
+
+    @precondition(lambda self: self.submitted)
+    @rule(pick=PICK)
+    def kill_task(self, pick: int) -> None:
+        self.world.kill_task(self.submitted[pick % len(self.submitted)])
 
     @precondition(lambda self: self.unfed())
     @rule(pick=PICK, count=st.integers(1, 20), more=st.booleans())
@@ -110,7 +150,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         if really:
             self.world.shut_down(cancel=cancel)
 
-    @rule(seconds=st.sampled_from([0.01, 0.1, 0.4, 1.0, 200.0]))
+    @rule(seconds=st.sampled_from([0.01, 0.03, 0.1, 0.4, 1.0, 200.0]))
     def wait(self, seconds: float) -> None:
         self.world.wait(seconds)
 
@@ -140,6 +180,23 @@ class SchedulerMachine(RuleBasedStateMachine):
         process = self.one(pick, lambda process: process.runs and process.jobs)
         for _ in range(steps):
             self.world.work(process)
+
+    @among(lambda process: process.question)
+    @rule(pick=PICK)
+    def reply(self, pick: int) -> None:
+        self.world.reply(self.one(pick, lambda process: process.question))
+
+    @among(lambda process: process.runs and process.jobs and process.jobs[0].inside)
+    @rule(pick=PICK)
+    def come_to_an_end(self, pick: int) -> None:
+        fit = lambda process: process.runs and process.jobs and process.jobs[0].inside  # noqa: E731
+        self.world.come_to_an_end(self.one(pick, fit))
+
+    @among(lambda process: process.runs)
+    @rule(pick=PICK, really=rarely(True))
+    def bloat(self, pick: int, *, really: bool) -> None:
+        if really:
+            self.world.bloat(self.one(pick, lambda process: process.runs))
 
     @among(lambda process: process.between_items)
     @rule(pick=PICK)

@@ -20,10 +20,13 @@ from parmap._core import events as ev
 from parmap._core.blame import FREE_DEATHS
 from parmap._core.books import GRACE
 from parmap._core.chunking import OVERRUN, TARGET_SECONDS
+from parmap._core.commands import Loss
+from parmap._core.deadlines import BEGIN_WITHIN
 from parmap._core.events import IDLE, UNKNOWN, OnFailure
+from parmap._core.retry import ONCE, RetryPolicy
 from parmap._core.scheduler import START_BUDGET, Scheduler
 from parmap._core.states import WorkerState
-from parmap._core.workers import START_TIMEOUT
+from parmap._core.workers import START_TIMEOUT, Worker
 
 
 class Fate(Enum):
@@ -31,9 +34,19 @@ class Fate(Enum):
 
     FINE = "fine"
     FAILS = "fails"
+    RAISES = "raises"  # what its call retries
+    FLAKY = "flaky"  # the same, the first time only
     POISON = "poison"  # it ends its process
-    SLOW = "slow"  # it ends at SIGTERM, never by itself
-    STUBBORN = "stubborn"  # it ends at SIGKILL, never by itself
+    FRAIL = "frail"  # the same, the first time only
+    SLOW = (
+        "slow"  # it ends at SIGTERM, and seldom by itself; between its instructions it is in Python
+    )
+    STUBBORN = "stubborn"  # it ends at SIGKILL, and seldom by itself; it is in C
+
+
+ONCE_ONLY = {Fate.FLAKY, Fate.FRAIL}
+ENDLESS = {Fate.SLOW, Fate.STUBBORN}
+EPSILON = 1e-9  # what additions of seconds may lose
 
 
 class Start(Enum):
@@ -57,6 +70,8 @@ class CallBook:
     cost: float
     cursed: bool  # its chunks end each process on arrival
     newest: int  # the newest worker when it was opened
+    task_timeout: float | None = None
+    retry: RetryPolicy = ONCE
     added: int = 0
     input_ended: bool = False
     all_fed: bool = False  # its caller says so
@@ -66,19 +81,35 @@ class CallBook:
     withdrawn: set[int] = field(default_factory=set)
     begun: dict[int, int] = field(default_factory=dict)  # item -> the worker that began it last
     suspects: set[int] = field(default_factory=set)
+    attempts: dict[int, int] = field(default_factory=dict)  # item -> runs that came to nothing
+    resting: dict[int, float] = field(default_factory=dict)  # item -> when it may run again
+    ran: dict[int, tuple[float, float]] = field(default_factory=dict)  # item -> its last run
+    served: bool = False  # a worker had it
     free_deaths: int = 0
     engine_failed: str | None = None
 
     def fate(self, index: int) -> Fate:
-        return self.fates[index] if index < len(self.fates) else Fate.FINE
+        fate = self.fates[index] if index < len(self.fates) else Fate.FINE
+        return Fate.FINE if fate in ONCE_ONLY and self.attempts.get(index) else fate
 
     def stop(self, index: int) -> None:
         self.stop_at = min(self.stop_at, index)
+        self.resting = {i: due for i, due in self.resting.items() if i < self.stop_at}
         self.waiting = {i for i in self.waiting if i < self.stop_at}
 
     def failed(self, index: int) -> None:
         if self.on_failure is not OnFailure.CONTINUE:
             self.stop(index if self.on_failure is OnFailure.FINISH_EARLIER else 0)
+
+    def charge(self, index: int, now: float, *, retried: bool) -> bool:
+        """One more run of it came to nothing; True if it is to be run again."""
+        failed = self.attempts[index] = self.attempts.get(index, 0) + 1
+        self.begun.pop(index, None)
+        if not retried or failed >= self.retry.attempts:
+            return False
+        self.resting[index] = now + self.retry.delay(failed)
+        self.waiting.discard(index)
+        return True
 
     def wait_again(self, start: int, stop: int) -> None:
         self.waiting |= {i for i in range(start, stop) if i < self.stop_at}
@@ -92,6 +123,8 @@ class Held:
     call: CallBook
     next: int
     stop: int
+    marked: bool
+    start: int
     since: float = 0.0  # it has been the first one
 
     @property
@@ -131,13 +164,22 @@ class Process:
     cut_to: int = 0
     signalled_to_cut: bool = False  # and has not been heard
     control: int = IDLE
+    began: float = 0.0  # the item that it is in, or was in last
+    question: bool = False  # asked which item it is in,
+    answer: int | None = None  # and what it said
     jobs: deque[Job] = field(default_factory=deque)
     pipe: deque[ev.Event] = field(default_factory=deque)
     # What the parent knows:
+    heard: float = 0.0  # when, or when it got its first chunk
     up: bool = False
     ready: bool = False
     told: bool = False
     killed: bool = False
+    late: int | None = None  # what it was ended for
+    disowned: bool = False  # its task's owner has ended it
+    tasks: int = 0  # items that it was given, and did not give back
+    bloated: bool = False
+    heard_bloated: bool = False
     held: deque[Held] = field(default_factory=deque)
 
     @property
@@ -158,10 +200,17 @@ class Process:
 class World:
     """Everything around one scheduler."""
 
-    def __init__(self, *, limit: int | None = None, idle_timeout: float | None = None) -> None:
-        self.scheduler = Scheduler(limit=limit, idle_timeout=idle_timeout)
+    def __init__(
+        self,
+        *,
+        limit: int | None = None,
+        idle_timeout: float | None = None,
+        max_tasks: int | None = None,
+    ) -> None:
+        self.scheduler = Scheduler(limit=limit, idle_timeout=idle_timeout, max_tasks=max_tasks)
         self.limit = limit
         self.idle_timeout = idle_timeout
+        self.max_tasks = max_tasks
         self.now = 0.0
         self.calls: dict[int, CallBook] = {}
         self.processes: dict[int, Process] = {}
@@ -170,7 +219,9 @@ class World:
         self.failed_starts = 0
         self.closing = False
         self.ended: dict[int, str] = {}
-        self._accused: tuple[CallBook, int, bool] | None = None  # call, item, must it be charged
+        self._commands: deque[cmd.Command] = deque()  # being obeyed, the first one now
+        self._delivery = False  # whether the report that is being told is for its caller
+        self._accused: tuple[CallBook, int, Loss] | None = None  # whom a death must be charged to
 
     # ------------------------------------------------------------------ what callers do
 
@@ -185,9 +236,14 @@ class World:
         cursed: bool = False,
         items: int | None = None,
         name: str | None = None,
+        task_timeout: float | None = None,
+        retry: RetryPolicy = ONCE,
     ) -> int:
         self.opened += 1
-        book = CallBook(self.opened, cap, chunksize, on_failure, fates, cost, cursed, self.newest)
+        book = CallBook(
+            self.opened, cap, chunksize, on_failure, fates, cost, cursed, self.newest,
+            task_timeout, retry,
+        )  # fmt: skip
         self.calls[book.id] = book
         if self.closing:
             book.engine_failed = "closed"
@@ -198,7 +254,9 @@ class World:
             book.wait_again(0, items)
             book.added = items
             book.input_ended = book.all_fed = True
-        self.tell(ev.CallOpened(book.id, cap, chunksize, on_failure, items, name))
+        self.tell(
+            ev.CallOpened(book.id, cap, chunksize, on_failure, task_timeout, retry, items, name)
+        )
         return book.id
 
     def feed(self, call: int, count: int) -> None:
@@ -213,8 +271,10 @@ class World:
         self.tell(ev.InputEnded(call))
 
     def cancel_item(self, call: int, index: int) -> None:
-        if (book := self.calls.get(call)) is not None and index in book.waiting:
+        book = self.calls.get(call)
+        if book is not None and (index in book.waiting or index in book.resting):
             book.waiting.discard(index)
+            book.resting.pop(index, None)
             book.withdrawn.add(index)
         self.tell(ev.ItemCancelled(call, index))
 
@@ -222,6 +282,22 @@ class World:
         if (book := self.calls.get(call)) is not None:
             book.stop(0)
         self.tell(ev.CallCancelled(call, hurry))
+
+    def kill_task(self, call: int) -> None:
+        """The owner of a call of one item ends it."""
+        book = self.calls.get(call)
+        if book is None:
+            self.tell(ev.TaskKilled(call))
+            return
+        serving = self._serving(book)
+        if not serving and book.served and (book.waiting or book.resting):
+            self._accused = (book, 0, Loss.KILLED)
+            book.withdrawn.discard(0)
+        for process in serving:
+            process.disowned = True
+        self.tell(ev.TaskKilled(call))
+        assert all(process.told for process in serving)
+        assert self._accused is None, "a task that was ended between two attempts goes on"
 
     def shut_down(self, *, cancel: bool) -> None:
         self.closing = True
@@ -238,6 +314,11 @@ class World:
         deadline = self.scheduler.next_deadline()
         if deadline is not None and deadline <= self.now:
             self._count_start_timeouts()
+            for book in self.calls.values():
+                over = [index for index, due in book.resting.items() if due <= self.now]
+                for index in over:
+                    del book.resting[index]
+                    book.waiting.add(index)
             self.tell(ev.DeadlinePassed())
 
     # ------------------------------------------------------------------ what processes do
@@ -278,12 +359,29 @@ class World:
         if process.signalled and not self._stubborn(process):
             process.alive = False  # between two instructions, wherever it is
             return True
+        self.reply(process)
         if not process.jobs:
             process.alive = not process.stopping
             return process.stopping
         return self._work_on(process, process.jobs[0])
 
-    def report(self, process: Process, *, last: bool = False) -> None:
+    def reply(self, process: Process) -> None:
+        """It is in Python: it can say which item it is in, if it was asked."""
+        if process.question and process.runs and process.jobs and not self._in_c(process):
+            job = process.jobs[0]
+            if job.begun and job.index < job.order.stop:
+                process.answer = job.index
+
+    def come_to_an_end(self, process: Process) -> None:
+        """What takes so long is done, after all."""
+        if process.runs and process.jobs and process.jobs[0].inside:
+            self._leave_item(process, process.jobs[0])
+
+    def bloat(self, process: Process) -> None:
+        """It uses more memory than it may, and will say so."""
+        process.bloated = True
+
+    def report(self, process: Process, *, last: bool = False, retried: bool = False) -> None:
         """Write what there is into the pipe (only between two items)."""
         if not process.between_items:
             return
@@ -300,7 +398,9 @@ class World:
                 first,
                 count,
                 failed,
+                retried=retried,
                 last=last,
+                bloated=process.bloated,
                 elapsed=count * self._cost(job),
                 nbytes=100 * count,
                 payload=("report", job.order.chunk, first),
@@ -347,9 +447,8 @@ class World:
         who = f"worker {process.number}"
         self.tell(ev.WorkerDied(process.number, -9, running, who))
         if self._accused is not None:
-            call, index, must = self._accused
-            self._accused = None
-            assert not must, f"item {index} of call {call.id} killed its worker, and is not charged"
+            call, index, why = self._accused
+            raise AssertionError(f"item {index} of call {call.id} is not charged: {why}")
 
     # ------------------------------------------------------------------ everything, to the end
 
@@ -387,7 +486,8 @@ class World:
         for process in self.processes.values():
             if process.jobs and process.jobs[0].inside and process.alive and not process.told:
                 call = process.jobs[0].order.call
-                assert self._fate(process) in (Fate.SLOW, Fate.STUBBORN)
+                assert self._fate(process) in ENDLESS
+                assert self.calls[call].task_timeout is None
                 self.cancel_call(call, hurry=False)
                 return
         raise AssertionError(f"a hang: calls {list(self.calls)} wait for nothing")
@@ -431,6 +531,9 @@ class World:
         return book.fate(job.index)
 
     def _stubborn(self, process: Process) -> bool:
+        return self._in_c(process)
+
+    def _in_c(self, process: Process) -> bool:
         return (
             bool(process.jobs) and process.jobs[0].inside and self._fate(process) is Fate.STUBBORN
         )
@@ -455,22 +558,37 @@ class World:
         book = self.calls[job.order.call]
         assert job.index not in book.begun, f"item {job.index} is run a second time for nothing"
         book.begun[job.index] = process.number
+        book.ran[job.index] = (self.now, math.inf)
         job.inside = True
+        process.began = self.now
         if job.order.marked:
             process.control = job.index
 
     def _inside(self, process: Process, job: Job) -> bool:
         fate = self._fate(process)
-        if fate in (Fate.SLOW, Fate.STUBBORN):
+        if fate in ENDLESS:
             return self.hear_the_cut(process)
-        if fate is Fate.POISON:
+        if fate in (Fate.POISON, Fate.FRAIL):
             process.alive = False
+            return True
+        if fate in (Fate.RAISES, Fate.FLAKY):
+            job.inside = False
+            self.report(process)  # what is retried is reported alone
+            job.failed.append(job.index)
+            self._leave_item(process, job)
+            self.report(process, retried=True)
+            job.failed.clear()  # whether that ends the call the parent decides
             return True
         if fate is Fate.FAILS:
             job.failed.append(job.index)
+        self._leave_item(process, job)
+        return True
+
+    def _leave_item(self, process: Process, job: Job) -> None:
+        book = self.calls[job.order.call]
+        book.ran[job.index] = (book.ran[job.index][0], self.now)
         job.ran += 1
         job.inside = False
-        return True
 
     # ------------------------------------------------------------------ what the parent hears
 
@@ -503,13 +621,20 @@ class World:
         held = process.held[0]
         book = held.call
         held.next += event.count
+        process.heard = self.now
+        process.heard_bloated |= event.bloated
         book.free_deaths = 0
+        again = False
+        if event.retried and event.first < book.stop_at:
+            again = book.charge(event.first, self.now, retried=True)
+        self._delivery = event.count > 0 and not again
         if event.last:
             process.held.popleft()
             book.wait_again(held.next, held.stop)
             if process.held:
                 process.held[0].since = self.now
-        if event.failed:
+            process.tasks -= held.stop - held.next
+        if event.failed and not again:
             book.failed(event.failed[0])
 
     def _accuse(self, process: Process, running: int) -> None:
@@ -522,16 +647,36 @@ class World:
             for index in range(held.next, held.stop):
                 book.begun.pop(index, None)  # it may run again: its worker is dead
         left = first.stop - first.next
-        if first.next <= running < first.stop:
-            self._accused = (book, running, running < book.stop_at)
+        if process.late is not None or process.disowned:
+            self._accuse_for_our_own_deed(process, first)
+        elif first.next <= running < first.stop:
+            self._charge(book, running, Loss.DIED)
         elif running == UNKNOWN and left == 1:
-            self._accused = (book, first.next, first.next < book.stop_at)
+            self._charge(book, first.next, Loss.DIED)
         elif running == UNKNOWN:
             book.suspects.update(range(first.next, first.stop))
         elif left and process.number > book.newest:
             book.free_deaths += 1
-            if book.free_deaths > FREE_DEATHS:
-                self._accused = (book, first.next, False)
+            if book.free_deaths > max(FREE_DEATHS, 2 * book.cap):
+                self._charge(book, first.next, Loss.DIED)
+
+    def _accuse_for_our_own_deed(self, process: Process, first: Held) -> None:
+        """It was ended for one item: that is charged, if it had not come to its end."""
+        book = first.call
+        if process.disowned:
+            if first.start == first.next < first.stop:
+                self._charge(book, first.start, Loss.KILLED)
+        elif process.late == UNKNOWN:
+            book.suspects.update(range(first.next, first.stop))
+        elif first.next <= process.late < first.stop:
+            self._charge(book, process.late, Loss.LATE)
+
+    def _charge(self, book: CallBook, index: int, why: Loss) -> None:
+        """This death costs the item an attempt; if that was its last, its caller must be told."""
+        policy = book.retry
+        retried = {Loss.DIED: policy.lost, Loss.LATE: policy.late, Loss.KILLED: False}[why]
+        if index < book.stop_at and not book.charge(index, self.now, retried=retried):
+            self._accused = (book, index, why)
 
     def _start_failed(self, reason: str) -> None:
         self.failed_starts += 1
@@ -558,10 +703,15 @@ class World:
         """One event in; each command is checked, then obeyed."""
         commands = self.scheduler.handle(event, now=self.now)
         delivered = [command for command in commands if isinstance(command, cmd.Deliver)]
-        wanted = isinstance(event, ev.ResultsArrived) and event.count > 0
+        wanted = isinstance(event, ev.ResultsArrived) and self._delivery
         assert len(delivered) == wanted, f"{event} gave {delivered}"
-        for command in commands:
-            self._obey(command)
+        answering = bool(self._commands)
+        self._commands += commands
+        if answering:
+            return  # what was commanded before comes first, and then this
+        while self._commands:
+            self._obey(self._commands[0])
+            self._commands.popleft()
         self._check_nobody_waits_in_vain()
         self._check_deadlines()
         self._check_their_books()
@@ -572,10 +722,14 @@ class World:
                 self._obey_start(number)
             case cmd.Assign():
                 self._obey_assign(command)
-            case cmd.Deliver(call, first, count):
+            case cmd.Deliver(call, first, count, _, attempt):
+                failed = self.calls[call].attempts.get(first, 0)
+                assert attempt in (failed, failed + 1), f"attempt {attempt} of item {first}"
                 self._settle(call, range(first, first + count))
-            case cmd.SettleLost(call, index):
-                self._obey_settle_lost(call, index)
+            case cmd.SettleLost():
+                self._obey_settle_lost(command)
+            case cmd.LookAt(number):
+                self._obey_look(self.processes[number])
             case cmd.DropChunks(number, chunk):
                 process = self.processes[number]
                 self._check_unwanted(process, chunk)
@@ -587,7 +741,7 @@ class World:
                 self._obey_finish(call, None)
             case cmd.FailCall(call, reason):
                 self._obey_finish(call, reason)
-            case cmd.StopWorker() | cmd.TerminateWorker() | cmd.KillWorker():
+            case cmd.StopWorker() | cmd.TerminateWorker() | cmd.KillWorker() | cmd.EndLateWorker():
                 self._obey_end(command)
 
     def _obey_start(self, number: int) -> None:
@@ -608,12 +762,20 @@ class World:
         for index in items:
             assert index in book.waiting, f"item {index} of call {book.id} does not wait"
         assert book.chunksize is None or len(items) <= book.chunksize
-        if book.suspects.intersection(items):
+        if book.suspects.intersection(items) or book.attempts.keys() & items:
             assert len(items) == 1, f"a suspect does not go alone: {items}"
             assert order.marked, "a suspect goes unmarked"
+        assert order.attempt == book.attempts.get(order.start, 0) + 1, f"{order}"
+        book.served = True
         assert order.stop_on_failure == (book.on_failure is not OnFailure.CONTINUE)
         book.waiting.difference_update(items)
-        process.held.append(Held(order.chunk, book, order.start, order.stop, self.now))
+        process.held.append(
+            Held(order.chunk, book, order.start, order.stop, order.marked, order.start, self.now)
+        )
+        if len(process.held) == 1:
+            process.heard = self.now
+        process.tasks += len(items)
+        assert self.max_tasks is None or process.tasks <= self.max_tasks, "too many tasks"
         process.jobs.append(Job(order))
         assert len(process.held) <= 2, "three chunks at a worker"
         in_order = [held.next for held in process.held]
@@ -638,15 +800,52 @@ class World:
             assert index < book.added
             book.settled.add(index)
 
-    def _obey_settle_lost(self, call: int, index: int) -> None:
+    def _obey_settle_lost(self, command: cmd.SettleLost) -> None:
+        call, index = command.call, command.index
         assert self._accused is not None, f"item {index} of call {call} is charged for nothing"
-        book, accused, _ = self._accused
+        book, accused, why = self._accused
         assert (call, index) == (book.id, accused), f"item {index} is charged for item {accused}"
         assert index < book.stop_at, "an item that nobody wants is charged"
+        assert (command.why, command.attempts) == (why, book.attempts.get(index, 0)), command
         self._accused = None
         book.waiting.discard(index)
+        book.resting.pop(index, None)
         self._settle(call, range(index, index + 1))
         book.failed(index)
+
+    def _obey_look(self, process: Process) -> None:
+        """Read the page; if that does not tell, take the answer to the last question and ask anew."""
+        running, began = process.control, process.began if process.control >= 0 else None
+        if running == UNKNOWN:
+            if process.question and process.answer is not None:
+                running, process.answer = process.answer, None
+            process.question = True
+        self.tell(ev.Looked(process.number, running, began))
+
+    def _check_lateness(self, process: Process) -> None:
+        """Whoever is ended for an item has an item whose time is over."""
+        if not process.alive:  # which nobody has noticed yet
+            process.late = self.scheduler.workers[process.number].late
+            return
+        first = process.held[0]
+        assert first.call.task_timeout is not None
+        limit = first.call.task_timeout - EPSILON
+        overdue = [
+            index
+            for index, (began, ended) in first.call.ran.items()
+            if first.next <= index < first.stop
+            and index in first.call.begun
+            and (self.now if index == process.control else min(ended, self.now)) - began >= limit
+        ]
+        if not overdue and process.between_items:
+            # It is as long at what it does with a result, or on the way to the next item.
+            assert self.now - process.heard >= limit
+            overdue = [process.jobs[0].index - (process.jobs[0].index == first.stop)]
+        assert overdue, f"worker {process.number} is ended, and none of its items is late"
+        left = first.stop - first.next
+        known = self.scheduler.workers[process.number].late != UNKNOWN
+        assert known or (left > 1 and process.control == UNKNOWN), "it could be known which"
+        process.late = overdue[0] if known else UNKNOWN
 
     def _obey_finish(self, call: int, reason: str | None) -> None:
         book = self.calls[call]
@@ -659,13 +858,21 @@ class World:
         del self.calls[call]
         self.ended[call] = reason or "finished"
 
-    def _obey_end(self, command: cmd.StopWorker | cmd.TerminateWorker | cmd.KillWorker) -> None:
+    def _obey_end(
+        self,
+        command: cmd.StopWorker | cmd.TerminateWorker | cmd.KillWorker | cmd.EndLateWorker,
+    ) -> None:
         process = self.processes[command.worker]
         process.told = True
         if process.asked:  # the order to start it stood in front of this one
             process.asked = False
-        self._check_unwanted(process)
+        if isinstance(command, cmd.EndLateWorker):
+            self._check_lateness(process)
+        elif not (process.disowned or process.late is not None or self._never_began(process)):
+            self._check_unwanted(process)
         match command:
+            case cmd.EndLateWorker():
+                process.signalled = True
             case cmd.StopWorker():
                 assert not process.held
                 process.stopping = True
@@ -674,6 +881,11 @@ class World:
             case cmd.KillWorker():
                 process.killed = True
                 process.alive = False
+
+    def _never_began(self, process: Process) -> bool:
+        """It has held a chunk for so long that it must be broken."""
+        timed = bool(process.held) and process.held[0].call.task_timeout is not None
+        return timed and process.control == IDLE and self.now - process.heard >= BEGIN_WITHIN - 1e-6
 
     # ------------------------------------------------------------------ what must be true
 
@@ -714,6 +926,7 @@ class World:
     def _check_deadlines(self) -> None:
         for number, process in self.processes.items():
             worker = self.scheduler.workers[number]
+            self._check_limits(process, worker)
             if process.killed:
                 needed = False
             elif process.told:
@@ -738,6 +951,25 @@ class World:
         elif more and not process.told and held[0].chunk > process.cut_to:
             assert at is not None, f"worker {process.number} may sit on its items for ever"
 
+    def _check_limits(self, process: Process, worker: Worker) -> None:
+        """Nobody takes longer than it may, without somebody looking; nobody rests too long."""
+        due = self.scheduler.next_deadline()
+        for book in self.calls.values():
+            for rest in book.resting.values():
+                assert due is not None
+                assert due <= rest
+        if process.told or not process.ready:
+            return
+        if not process.held:
+            old = process.heard_bloated or process.tasks == self.max_tasks
+            assert not old, f"worker {process.number} goes on"
+            return
+        first = process.held[0]
+        if first.call.task_timeout is not None and first.next < first.call.stop_at:
+            assert worker.clock is not None
+            assert due is not None
+            assert due <= self.now + first.call.task_timeout + EPSILON
+
     def _check_their_books(self) -> None:
         scheduler = self.scheduler
         assert set(scheduler.workers) == set(self.processes)
@@ -746,6 +978,7 @@ class World:
             mine = self.calls[book.id]
             assert book.waiting == sum(piece.stop - piece.start for piece in book.pieces)
             assert book.waiting == len(mine.waiting), f"{book.waiting} wait, not {mine.waiting}"
+            assert book.resting.keys() == mine.resting.keys()
             assert book.workers == {process.number for process in self._serving(mine)}
         for worker in scheduler.workers.values():
             assert (worker.state is WorkerState.LEAVING) == self.processes[worker.id].told

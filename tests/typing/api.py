@@ -116,3 +116,15 @@ assert_type(counter.value, int)
 assert_type(parmap.SharedArray("d", 5), parmap.SharedArray)
 assert_type(parmap.SharedArray.from_numpy(None), parmap.SharedArray)
 assert_type(parmap.SharedArray(int, shape=(2, 3)).shape, tuple[int, ...])
+
+
+def limits(names: list[str]) -> None:
+    retry = parmap.Retry(attempts=2, on=(OSError, TimeoutError), first_delay=0.1)
+    assert_type(parallel_map(length, names, task_timeout=1, timeout=60, retry=retry), list[int])
+    assert_type(parallel_imap(length, names, retry=3), ResultIterator[int])
+    with Pool(2, max_tasks_per_child=10, max_memory_per_child=1 << 30) as pool:
+        view = pool.options(task_timeout=5.0).options(retry=2)
+        future = view.submit(length, "abc")
+        assert_type(pool.kill(future), bool)
+        assert_type(pool.statistics().busy, int)
+        assert_type(parallel_map(length, names, pool=view), list[int])

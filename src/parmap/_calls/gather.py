@@ -15,23 +15,30 @@ from parmap._calls.run import (
     raise_lowest,
     unwrap,
 )
+from parmap.errors import CallTimeoutError, TaskFailure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from parmap.errors import TaskFailure
+    from parmap._calls.deadline import Deadline
     from parmap.options import OnError
 
 _MISSING = object()
 
 
-def gather(source: Source, inputs: Iterable[Any], mode: OnError, reporter: Reporter) -> list[Any]:
+def gather(
+    source: Source,
+    inputs: Iterable[Any],
+    mode: OnError,
+    reporter: Reporter,
+    deadline: Deadline,
+) -> list[Any]:
     """Feed all inputs, collect all outcomes, and end as `mode` says.
 
     However it ends, nothing of the call runs afterwards.
     """
     hurry = False
-    collected = _Collected(reporter)
+    collected = _Collected(reporter, deadline)
     try:
         try:
             input_error = collected.run(source, inputs)
@@ -42,6 +49,8 @@ def gather(source: Source, inputs: Iterable[Any], mode: OnError, reporter: Repor
         raise
     finally:
         finish(source, hurry=hurry)
+    if collected.timed_out:
+        raise deadline.error(collected.with_unfinished())
     if mode == "raise" and collected.failures:
         raise_lowest(collected.failures)
     if input_error is not None:
@@ -54,8 +63,11 @@ def gather(source: Source, inputs: Iterable[Any], mode: OnError, reporter: Repor
 class _Collected:
     """Results in the order of their items, and the failures among them."""
 
-    def __init__(self, reporter: Reporter) -> None:
+    def __init__(self, reporter: Reporter, deadline: Deadline) -> None:
         self.results: list[Any] = []
+        self.timed_out = False
+        self._deadline = deadline
+        self._count = 0  # items that have been fed
         self.failures: list[TaskFailure] = []
         self._done = 0
         self._reporter = reporter
@@ -65,10 +77,13 @@ class _Collected:
         input_error = None
         if isinstance(inputs, list | tuple | range):
             # A copy: the caller's callbacks may change the list while we go by its indexes.
-            source.feed_all(inputs[:])
+            copy = inputs[:]
+            self._count = len(copy)
+            source.feed_all(copy)
         else:
             input_error = self._feed(source, inputs)
         while not source.over:
+            self._mind_the_time(source)
             self._take(source, None)
         if source.error is not None:
             raise source.error
@@ -80,10 +95,35 @@ class _Collected:
         while not feeder.ended and not source.over and not (self.failures and source.stops):
             room = source.appetite - (feeder.fed - self._done)
             wait = feeder.feed(room)
+            self._count = feeder.fed
             self._take(source, None if room < 1 else wait)
+            if self._mind_the_time(source):
+                break
         return feeder.error
 
+    def _mind_the_time(self, source: Source) -> bool:
+        """Give the call up once its time is over; what comes until it has ended is kept, though.
+
+        A failure that was seen before has ended it already.
+        """
+        ended = bool(self.failures) and source.stops
+        if self._deadline.passed and not self.timed_out and not ended:
+            self.timed_out = True
+            source.cancel()
+        return self.timed_out
+
+    def with_unfinished(self) -> list[Any]:
+        """The results, with a failure in the place of each item that has none."""
+        unfinished = CallTimeoutError("the item had not finished when the call's timeout passed")
+        everything = self.results + [_MISSING] * (self._count - len(self.results))
+        return [
+            TaskFailure(index, unfinished, 0) if value is _MISSING else value
+            for index, value in enumerate(everything)
+        ]
+
     def _take(self, source: Source, timeout: float | None) -> None:
+        if not self.timed_out:
+            timeout = self._deadline.cap(timeout)
         batch = next_batch(source, self._reporter, timeout)
         if batch is not None:
             self._place(batch)

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from parmap._calls.outcomes import Batch, Reader
 from parmap._core.events import OnFailure
+from parmap._limits import NO_LIMITS, Limits
 from parmap._wire.pickling import Codec
 
 if TYPE_CHECKING:
@@ -19,8 +21,16 @@ if TYPE_CHECKING:
 class InlineSource:
     """Runs each item when its outcome is asked for."""
 
-    def __init__(self, fn: Callable[..., Any], *, star: bool, on_failure: OnFailure) -> None:
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        *,
+        star: bool,
+        on_failure: OnFailure,
+        limits: Limits = NO_LIMITS,
+    ) -> None:
         self._fn = fn
+        self._retry, self._policy = limits.retry, limits.policy()
         self._star = star
         self.stops = on_failure is not OnFailure.CONTINUE
         self._items: deque[object] = deque()
@@ -50,18 +60,32 @@ class InlineSource:
             return None
         item = self._current = self._items.popleft()
         index, self._next = self._next, self._next + 1
-        try:
-            value = self._fn(*item) if self._star else self._fn(item)  # type: ignore[misc]
-        except KeyboardInterrupt:
-            raise  # in this process it is the user's
-        except BaseException as error:  # whatever it is, it is that item's
-            if self.stops:
-                self.cancel()
-            if error.__traceback__ is not None:  # without our own frame
-                error.__traceback__ = error.__traceback__.tb_next
-            worker = threading.current_thread().name
-            return Batch(index, [self._reader.failed(error, index, worker, os.getpid())], 1)
-        return Batch(index, [value])
+        attempt = 1
+        while True:
+            try:
+                value = self._fn(*item) if self._star else self._fn(item)  # type: ignore[misc]
+            except KeyboardInterrupt:
+                raise  # in this process it is the user's
+            except BaseException as error:  # whatever it is, it is that item's
+                if not self._is_retried(error, attempt):
+                    return self._failed(error, index, attempt)
+            else:
+                return Batch(index, [value])
+            time.sleep(self._policy.delay(attempt))
+            attempt += 1
+
+    def _is_retried(self, error: BaseException, attempt: int) -> bool:
+        retry = self._retry
+        return retry is not None and attempt < retry.attempts and isinstance(error, retry.reasons)
+
+    def _failed(self, error: BaseException, index: int, attempt: int) -> Batch:
+        if self.stops:
+            self.cancel()
+        if error.__traceback__ is not None:  # without our own frame
+            error.__traceback__ = error.__traceback__.tb_next
+        worker = threading.current_thread().name
+        outcome = self._reader.failed(error, index, worker, os.getpid(), attempt)
+        return Batch(index, [outcome], 1)
 
     @property
     def over(self) -> bool:

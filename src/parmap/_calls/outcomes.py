@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from parmap._calls.verdicts import error_of_lost
 from parmap._wire.payload import ERROR, Item, unpack
-from parmap._words import short_repr, signal_name
-from parmap.errors import (
-    SerializationError,
-    TaskFailure,
-    WorkerLostError,
-    attach_failure,
-    attributes_of,
-)
+from parmap._words import printable, short_repr
+from parmap.errors import SerializationError, TaskFailure, attach_failure, attributes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,14 +57,10 @@ class Reader:
         return Batch(report.first, outcomes, failed)
 
     def lost(self, lost: Lost) -> Batch:
-        """The batch of one for an item whose worker died."""
-        error = WorkerLostError(
-            index=lost.index,
-            exitcode=lost.exitcode,
-            signal=signal_name(lost.exitcode),
-            attempts=lost.attempts,
-        )
-        outcome = self.failed(error, lost.index, lost.worker, lost.pid, lost.attempts)
+        """The batch of one for an item that has cost its worker."""
+        dead, error = lost.dead, error_of_lost(lost)
+        worker, pid = (dead.name, dead.pid) if dead is not None else ("none", 0)
+        outcome = self.failed(error, lost.index, worker, pid, lost.attempts)
         return Batch(lost.index, [outcome], 1)
 
     def failed(
@@ -79,7 +70,8 @@ class Reader:
         if isinstance(error, StopIteration):
             error = _as_runtime_error(error, index)
         place = f"item {index} ({short_repr(self._item(index))})"
-        add_note(error, f"parmap: {place}, worker {worker} (pid {pid}), attempt {attempts}")
+        note = f"parmap: {place}, worker {printable(worker)} (pid {pid}), attempt {attempts}"
+        add_note(error, note)
         failure = TaskFailure(index, error, attempts)
         attach_failure(error, failure)
         return Failed(failure)
@@ -97,9 +89,9 @@ class Reader:
                 path="result",
             )
             refusal.__cause__ = error
-            return self.failed(refusal, index, report.worker, report.pid)
+            return self.failed(refusal, index, report.worker, report.pid, report.attempt)
         if item.kind == ERROR:
-            return self.failed(value, index, report.worker, report.pid)
+            return self.failed(value, index, report.worker, report.pid, report.attempt)
         return value
 
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
+from parmap._wire import frames as fr
 from parmap._wire.pickling import Codec, Encoded, is_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from parmap._calls.remote import RemoteCall
+    from parmap._launch.peer import Peer
+    from parmap._wire.frames import Frame
 
 _encoded: dict[tuple[str, str], Encoded] = {}
 
@@ -46,6 +49,24 @@ class References:
     def key_of(self, name: bytes) -> int | None:
         """The key under which workers may have this function."""
         return self._keys.get(name)
+
+    def lend(self, peer: Peer, call: RemoteCall, chunk: Frame) -> int | None:
+        """See to it that the worker has the function before it gets this chunk.
+
+        Returns the key of a function that is given up, if there is one.
+        """
+        evicted = None
+        if call.by_reference and not call.has_key:
+            call.has_key = True
+            evicted = self.lease(call)
+        key = chunk.call = call.key
+        last = peer.functions.get(key)
+        if last is None:
+            peer.post(call.function_frame(), call.give_back)
+        elif last != call.id:
+            chunk.flags |= fr.FLAG_FRESH
+        peer.functions[key] = call.id
+        return evicted
 
     def lease(self, call: RemoteCall) -> int | None:
         """Give the call the key that its function has had before; returns one that is given up.

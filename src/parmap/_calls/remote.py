@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import itertools
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from parmap._calls.kept import Kept
 from parmap._core import events as ev
+from parmap._limits import NO_LIMITS, Limits
 from parmap._memory.host import close_quietly
 from parmap._wire import frames as fr
 from parmap._wire.frames import Frame
 from parmap._wire.payload import pack_values
+from parmap._worker.retried import to_send
+from parmap.errors import SerializationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from parmap._core.commands import Assign
+    from parmap._core.commands import Assign, SettleLost
     from parmap._core.events import Event
     from parmap._wire.pickling import Codec, Encoded
 
@@ -28,7 +31,7 @@ _ids = itertools.count(1)
 class Report:
     """Outcomes of the items `first .. first + count - 1`, still encoded."""
 
-    __slots__ = ("block", "count", "fds", "first", "pid", "segments", "worker")
+    __slots__ = ("attempt", "block", "count", "fds", "first", "pid", "segments", "worker")
 
     def __init__(self, frame: Frame, *, worker: str, pid: int) -> None:
         """Take a RESULTS frame over, its descriptors included."""
@@ -39,6 +42,7 @@ class Report:
         self.fds: Sequence[int] = frame.fds
         self.worker = worker
         self.pid = pid
+        self.attempt = 1  # how often these items have been run
 
     def take_fds(self) -> Sequence[int]:
         """The descriptors, which are the taker's from now on."""
@@ -51,18 +55,45 @@ class Report:
 
 
 class Lost:
-    """The item's worker died while it ran it."""
+    """The item's worker died while it ran it, or the item was ended between two attempts."""
 
-    __slots__ = ("attempts", "exitcode", "index", "pid", "worker")
+    __slots__ = ("attempts", "dead", "exitcode", "index", "why")
 
-    def __init__(
-        self, index: int, worker: str, pid: int, exitcode: int | None, attempts: int
-    ) -> None:
-        self.index = index
-        self.worker = worker
-        self.pid = pid
-        self.exitcode = exitcode
-        self.attempts = attempts
+    def __init__(self, command: SettleLost, dead: Dead | None) -> None:
+        self.index = command.index
+        self.exitcode = command.exitcode
+        self.attempts = command.attempts
+        self.why = command.why
+        self.dead = dead
+
+
+class Dead(Protocol):
+    """What is known of a dead worker."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def pid(self) -> int: ...
+    @property
+    def stack(self) -> str | None: ...
+    @property
+    def peak_rss(self) -> int | None: ...
+    @property
+    def oom_kills(self) -> int | None: ...
+
+
+def encode_function(codec: Codec, fn: object, what: str, limits: Limits) -> Encoded:
+    """The function as it travels; with it, in one piece, what of its errors is retried.
+
+    One piece, for a class that goes by value must be the same class for both.
+    """
+    if limits.retry is None:
+        return codec.dumps(fn, what)
+    try:
+        return codec.dumps((fn, to_send(limits.retry.reasons)), what)
+    except SerializationError:
+        codec.dumps(fn, what)  # says where in the function it is, if it is there
+        raise
 
 
 class Ended:
@@ -103,6 +134,7 @@ class RemoteCall:
         surroundings: Encoded,
         codec: Codec,
         by_reference: bool = False,
+        limits: Limits = NO_LIMITS,
     ) -> None:
         """`by_reference`: nothing but a name, so a worker may keep the function for other calls."""
         self.id = next(_ids)
@@ -115,6 +147,7 @@ class RemoteCall:
         self.on_failure = on_failure
         self.surroundings = surroundings
         self.codec = codec
+        self.limits = limits
         self.appetite = (
             2 * cap
         )  # how many unfinished items keep the workers busy; the driver's word
@@ -142,7 +175,10 @@ class RemoteCall:
         self._is_open = True
         # A stream begins with one item, whatever is known: its first result is waited for.
         name = bytes(self.function.data) if self.by_reference and items is not None else None
-        return ev.CallOpened(self.id, self.cap, self.chunksize, self.on_failure, items, name)
+        return ev.CallOpened(
+            self.id, self.cap, self.chunksize, self.on_failure, self.limits.task_timeout,
+            self.limits.policy(), items, name,
+        )  # fmt: skip
 
     def adopt(self, items: Sequence[object]) -> ev.CallOpened:
         """It was sent before it was opened: what there is to tell the engine's core."""
@@ -210,7 +246,19 @@ class RemoteCall:
     def function_frame(self) -> Frame:
         """The function, for a worker that does not have it yet."""
         function = self.lend()
-        return Frame(fr.FUNCTION, call=self.key, segments=function.segments, fds=function.fds)
+        return Frame(
+            fr.FUNCTION,
+            call=self.key,
+            flags=self.function_flags,
+            segments=function.segments,
+            fds=function.fds,
+        )
+
+    @property
+    def function_flags(self) -> int:
+        limits = self.limits
+        limited = fr.FLAG_LIMITED if limits.task_timeout is not None else 0
+        return limited | (fr.FLAG_REASONS if limits.retry is not None else 0)
 
     def lend(self) -> Encoded:
         """The function, for a frame; `give_back` follows."""
@@ -265,3 +313,13 @@ class RemoteCall:
         if self._whole is not None:
             return self._whole[start:stop]
         return self._kept.get(start, stop)
+
+
+def next_in(mailbox: SimpleQueue[T], timeout: float | None) -> T | None:
+    """The next thing in a mailbox; None if there is none within `timeout` seconds."""
+    try:
+        if timeout is not None and timeout <= 0:
+            return mailbox.get_nowait()
+        return mailbox.get(timeout=timeout)
+    except Empty:
+        return None

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from types import TracebackType
 
+    from parmap._calls.deadline import Deadline
     from parmap.errors import TaskFailure
     from parmap.options import OnError
 
@@ -103,7 +104,9 @@ class _Batches:
         mode: OnError,
         buffersize: int | None,
         reporter: Reporter,
+        deadline: Deadline,
     ) -> None:
+        self._deadline = deadline
         self._source = source
         self._feeder = Feeder(inputs, source)
         self._mode = mode
@@ -176,8 +179,11 @@ class _Batches:
                     return batch
             if self._source.over:
                 self._conclude()
+            if self._deadline.passed:
+                raise self._deadline.error()
             room = self._room()
             wait = None if self._feeder.ended or room < 1 else self._feeder.feed(room)
+            wait = self._deadline.cap(wait)
 
     def _take(self) -> list[Any]:
         """What is ready, up to a failure that is to be raised."""
@@ -262,11 +268,13 @@ def open_stream(
     mode: OnError,
     buffersize: int | None,
     reporter: Reporter,
+    deadline: Deadline,
 ) -> ResultIterator[Any]:
     """Make the iterator over the outcomes of an open call; nothing is read before its first `next`."""
     batches = _Batches(
-        source, inputs, ordered=ordered, mode=mode, buffersize=buffersize, reporter=reporter
-    )
+        source, inputs, ordered=ordered, mode=mode, buffersize=buffersize, reporter=reporter,
+        deadline=deadline,
+    )  # fmt: skip
     stream: ResultIterator[Any] = ResultIterator.from_iterable(batches)  # type: ignore[attr-defined]
     stream._batches = batches
     return stream

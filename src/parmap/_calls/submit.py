@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from parmap._calls import surroundings
 from parmap._calls.outcomes import Failed, Reader
-from parmap._calls.remote import Ended, Engine, Lost, RemoteCall, Report
+from parmap._calls.remote import Ended, Engine, Lost, RemoteCall, Report, encode_function
+from parmap._core import events as ev
 from parmap._core.events import OnFailure
+from parmap._limits import NO_LIMITS, Limits
 from parmap._wire import frames as fr
 from parmap._wire.frames import Frame
 from parmap._wire.pickling import Codec
@@ -23,7 +25,11 @@ if TYPE_CHECKING:
 
 
 def submit(
-    engine: Engine, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    engine: Engine,
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    limits: Limits = NO_LIMITS,
 ) -> Future[Any]:
     """Send ``fn(*args, **kwargs)`` to a worker of this engine."""
     future: PoolFuture = PoolFuture()
@@ -31,7 +37,7 @@ def submit(
         _run_here(future, Bound(fn, args, kwargs))
         return future
     codec = Codec("to worker")
-    call = SubmittedCall(future, engine, codec, fn, args, kwargs)
+    call = SubmittedCall(future, engine, codec, fn, args, kwargs, limits)
     engine.open(call)
     call.feed_all([()])
     engine.nudge()
@@ -76,6 +82,17 @@ class PoolFuture(Future[Any]):
         return cancelled
 
 
+def kill(engine: Engine, future: Future[Any]) -> bool:
+    """End the running task of this future, if it is one of this engine's; whether it was running."""
+    call = future.call if isinstance(future, PoolFuture) else None
+    if call is None or not future.running():
+        return False
+    if call.engine is not engine:
+        raise ValueError("this future belongs to another pool: ask that one to kill it")
+    engine.post(ev.TaskKilled(call.id))
+    return True
+
+
 class SubmittedCall(RemoteCall):
     """A call whose news settles a Future, in the driver's thread."""
 
@@ -87,16 +104,18 @@ class SubmittedCall(RemoteCall):
         fn: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        limits: Limits,
     ) -> None:
         super().__init__(
             engine,
-            codec.dumps(Bound(fn, args, kwargs), "call"),
+            encode_function(codec, Bound(fn, args, kwargs), "call", limits),
             star=True,
             cap=1,
             chunksize=1,
             on_failure=OnFailure.CONTINUE,
             surroundings=surroundings.encoded(),
             codec=codec,
+            limits=limits,
         )
         self._future = future
         future.call = self
@@ -114,7 +133,7 @@ class SubmittedCall(RemoteCall):
             chunk=command.chunk,
             first=command.start,
             count=1,
-            flags=fr.FLAG_ALONE | fr.FLAG_MARK,
+            flags=fr.FLAG_ALONE | fr.FLAG_MARK | self.function_flags,
             segments=function.segments,
             fds=function.fds,
         )

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from parmap._core.commands import Loss
 from parmap._wire.exceptions import decode_exception
 from parmap._wire.pickling import Codec
-from parmap.errors import InternalError, PoolClosedError, WorkerStartError, death_in_words
+from parmap.errors import (
+    InternalError,
+    PoolClosedError,
+    TaskTimeoutError,
+    WorkerLostError,
+    WorkerStartError,
+    death_in_words,
+)
 
 if TYPE_CHECKING:
+    from parmap._calls.remote import Lost
     from parmap._core.commands import FailCall
 
 
@@ -38,6 +47,27 @@ def error_of(command: FailCall, pool: str) -> BaseException:
                 f"the system refused to start the workers of {pool}: {reason}",
                 hint="the limits of processes, memory or open files (ulimit -u, -v, -n) are reached",
             )
+
+
+def error_of_lost(lost: Lost) -> TaskTimeoutError | WorkerLostError:
+    """The error of an item that has cost its worker."""
+    dead = lost.dead
+    stack = None if dead is None else dead.stack
+    if lost.why is Loss.LATE:
+        return TaskTimeoutError(index=lost.index, stack=stack)
+    message = ""
+    if lost.why is Loss.KILLED:
+        while_ = "" if dead is not None else " while it waited for its next attempt"
+        message = f"the task was ended by Pool.kill{while_}"
+    return WorkerLostError(
+        message,
+        index=lost.index,
+        exitcode=lost.exitcode,
+        attempts=lost.attempts,
+        stack=stack,
+        peak_rss=None if dead is None else dead.peak_rss,
+        oom_kills=None if dead is None else dead.oom_kills,
+    )
 
 
 def closed(pool: str, broken: BaseException | None) -> BaseException:

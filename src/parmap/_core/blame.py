@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from parmap._core.calls import Piece
 from parmap._core.events import UNKNOWN
 
 if TYPE_CHECKING:
@@ -14,19 +13,6 @@ if TYPE_CHECKING:
 # Workers may die in a row through nobody's fault (somebody kills idle workers); if a call gets
 # nowhere by it, what it sends them is the likely reason (a function that crashes on arrival).
 FREE_DEATHS = 4
-
-
-def what_waits_again(worker: Worker, guilty: int | None, *, suspected: bool) -> list[Piece]:
-    """All that the dead worker held, but for the item that is charged.
-
-    `suspected`: a chunk was being run and nobody knows which item of it; each goes alone then.
-    """
-    first, *later = worker.chunks
-    pieces = [Piece(chunk.start, chunk.stop, chunk.solo) for chunk in later]
-    if guilty is None:
-        return [*pieces, Piece(first.next, first.stop, first.solo or suspected)]
-    before = Piece(first.next, guilty, first.solo)
-    return [*pieces, before, Piece(guilty + 1, first.stop, first.solo)]
 
 
 def guilty_item(call: Call, worker: Worker, running: int) -> int | None:

@@ -1,17 +1,16 @@
-"""What the scheduler knows: calls and workers; and the ends of calls, which whatever happens may bring.
-
-Rule 4 of `scheduler` is kept here: a call is finished only when none of its items runs any more.
-"""
+"""The books of the scheduler, the ways to look things up in them, and how calls come to their ends."""
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
 
 from parmap._core.chunking import Costs
 from parmap._core.commands import Command, DropChunks, FailCall, FinishCall
 from parmap._core.events import OnFailure
+from parmap._core.retry import Rests
 from parmap._core.states import WorkerState
 from parmap._core.workers import Staff, Step, Worker
 from parmap.errors import InternalError
@@ -21,20 +20,37 @@ if TYPE_CHECKING:
 
 # A call that is over leaves its running items this long to end by themselves (API.md, section 1).
 GRACE = 0.1
-# After Ctrl-C a person is waiting: all is over within a second.
-HURRIED_KILL_AFTER = 0.4
+
+
+@dataclass(slots=True)
+class Tally:
+    """What has happened so far, in numbers."""
+
+    items: int = 0  # outcomes that were given to callers, lost ones included
+    lost: int = 0  # runs that cost their worker
+    late: int = 0  # runs that were ended because they took too long
+    retried: int = 0  # runs that were not the last of their item
+    recycled: int = 0  # workers that were replaced because of their age or size
 
 
 class Books:
-    """All state.  Only `Scheduler` is made."""
+    """The one owner of all state: calls, chunks, workers."""
 
-    def __init__(self, *, limit: int | None = None, idle_timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        limit: int | None = None,
+        idle_timeout: float | None = None,
+        max_tasks: int | None = None,
+    ) -> None:
         """At most `limit` workers (None: the largest cap among the open calls); a worker that has
-        been idle for `idle_timeout` seconds is retired (None: never).
+        been idle for `idle_timeout` seconds, or has run `max_tasks` items, is retired (None: never).
         """
         # Ordered by links: the first of a plain dict is found by walking over all that went before.
         self.calls: OrderedDict[int, Call] = OrderedDict()
-        self._staff = Staff(idle_timeout)
+        self.rests = Rests(self.calls)
+        self.tally = Tally()
+        self._staff = Staff(idle_timeout, max_tasks)
         self.workers = self._staff.members
         self._limit = limit
         self._closing = False
@@ -56,8 +72,6 @@ class Books:
         """Shut down: no call is open and no worker is left."""
         return self._closing and not self.calls and not self.workers
 
-    # ------------------------------------------------------------------ checked
-
     def _open(self, call: int) -> Call:
         book = self.calls.get(call)
         if book is None:
@@ -71,7 +85,7 @@ class Books:
             raise InternalError(f"worker {worker} is not known", self.story())
         return book
 
-    # ------------------------------------------------------------------ the ends of calls
+    # ------------------------------------------------------------------ how calls end
 
     def _failed(self, book: Call, index: int) -> None:
         """An item of this call has failed: stop as far as the call wishes."""

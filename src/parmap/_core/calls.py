@@ -6,13 +6,16 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from parmap._core.chunking import ChunkSizer
+from parmap._core.chunking import TARGET_SECONDS, ChunkSizer
+from parmap._core.deadlines import LOOKS
+from parmap._core.retry import ONCE
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
     from parmap._core.commands import FailCall
     from parmap._core.events import OnFailure
+    from parmap._core.retry import RetryPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,25 +44,42 @@ class Call:
         "on_failure",
         "opened",
         "pieces",
+        "resting",
+        "retry",
         "sizer",
         "stop_at",
+        "task_timeout",
         "turn",
         "waiting",
         "workers",
     )
 
-    def __init__(self, number: int, cap: int, chunksize: int | None, on_failure: OnFailure) -> None:
+    def __init__(
+        self,
+        number: int,
+        cap: int,
+        chunksize: int | None,
+        on_failure: OnFailure,
+        task_timeout: float | None = None,
+        retry: RetryPolicy = ONCE,
+    ) -> None:
         self.id = number
         self.cap = cap
         self.on_failure = on_failure
-        self.sizer = ChunkSizer(chunksize)
+        self.task_timeout = task_timeout
+        self.retry = retry
+        # A chunk that lasts no longer than it takes to look at it need not be looked at.
+        self.sizer = ChunkSizer(
+            chunksize, TARGET_SECONDS if task_timeout is None else task_timeout / LOOKS
+        )
         self.pieces: deque[Piece] = deque()  # what waits, re-queued pieces in front
         self.waiting = 0  # the number of items in them
         self.fed = 0  # items that have been added so far
         self.input_ended = False
         self.stop_at: int | None = None  # items from this index on are no longer wanted
         self.workers: set[int] = set()  # who holds chunks of it
-        self.attempts: dict[int, int] = {}  # index -> workers lost while they ran it
+        self.attempts: dict[int, int] = {}  # index -> runs that came to nothing, for open items
+        self.resting: dict[int, float] = {}  # index -> when its rest before the next run is over
         self.free_deaths = 0  # workers lost in a row without anybody's fault and without progress
         self.opened = 0  # workers with a lower number are older than the call
         self.turn = 0  # when it was last served, for fairness
@@ -79,12 +99,12 @@ class Call:
             self.pieces.appendleft(piece)
             self.waiting += piece.stop - piece.start
 
-    def take(self, workers: int) -> Piece:
-        """The next chunk, to be run by one of `workers` that share what waits."""
+    def take(self, workers: int, most: int | None = None) -> Piece:
+        """The next chunk, to be run by one of `workers` that share what waits: `most` items."""
         head = self.pieces.popleft()
         more = not self.input_ended
         size = 1 if head.solo else self.sizer.size(self.waiting, more_to_come=more, workers=workers)
-        cut = min(head.stop, head.start + size)
+        cut = min(head.stop, head.start + (size if most is None else min(size, most)))
         if cut < head.stop:
             self.pieces.appendleft(Piece(cut, head.stop, head.solo))
         self.waiting -= cut - head.start
@@ -97,9 +117,16 @@ class Call:
         self.stop_at = index
         pieces, self.pieces, self.waiting = self.pieces, deque(), 0
         self.requeue(pieces)
+        self.resting = {item: due for item, due in self.resting.items() if item < index}
+
+    def wake(self, index: int) -> None:
+        """This item has rested.  It goes alone: it has cost something before."""
+        del self.resting[index]
+        self.requeue([Piece(index, index + 1, solo=True)])
 
     def withdraw(self, index: int) -> None:
-        """Drop one item, if it still waits."""
+        """Drop one item, if it still waits or rests."""
+        self.resting.pop(index, None)
         for place, piece in enumerate(self.pieces):
             if piece.start <= index < piece.stop:
                 del self.pieces[place]
@@ -123,9 +150,9 @@ class Call:
 
     @property
     def finished(self) -> bool:
-        """Nothing waits, nothing runs, and nothing can come."""
+        """Nothing waits, nothing rests, nothing runs, and nothing can come."""
         over = self.input_ended or self.stop_at is not None
-        return over and not self.pieces and not self.workers
+        return over and not self.pieces and not self.resting and not self.workers
 
     def _append(self, piece: Piece) -> None:
         self.waiting += piece.stop - piece.start

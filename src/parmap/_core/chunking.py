@@ -76,10 +76,12 @@ class ChunkSizer:
     A fixed size is kept to the letter; `None` adapts.
     """
 
-    __slots__ = ("_cost", "_fixed", "_nbytes", "_proven")
+    __slots__ = ("_cost", "_fixed", "_nbytes", "_proven", "_target")
 
-    def __init__(self, fixed: int | None) -> None:
+    def __init__(self, fixed: int | None, longest: float = TARGET_SECONDS) -> None:
+        """No chunk is meant to take longer than `longest` seconds."""
         self._fixed = fixed
+        self._target = min(TARGET_SECONDS, longest)
         self._cost: float | None = None  # seconds per item, smoothed
         self._nbytes = 0.0  # bytes per item, smoothed
         self._proven = 0  # the largest number of items that came back within one report
@@ -114,7 +116,7 @@ class ChunkSizer:
             return min(self._fixed, waiting)
         if self._cost is None:
             return 1
-        wanted = min(self._proven * GROWTH, int(TARGET_SECONDS / max(self._cost, 1e-9)))
+        wanted = min(self._proven * GROWTH, int(self._target / max(self._cost, 1e-9)))
         if self._nbytes > 0:
             wanted = min(wanted, int(MAX_BYTES / self._nbytes))
         if not more_to_come:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,8 @@ class Assign:
     """Send the items `start .. stop - 1` of a call to a worker as one chunk.
 
     `marked`: the worker notes each item's index before it runs it, so that its death is known to
-    the item.  `stop_on_failure`: the worker gives the rest back once an item has failed.
+    the item.  `stop_on_failure`: the worker gives the rest back once an item has failed.  `attempt`
+    counts the runs of each of its items, this one included.
     """
 
     worker: int
@@ -27,6 +29,7 @@ class Assign:
     stop: int
     marked: bool
     stop_on_failure: bool
+    attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,13 @@ class CutChunks:
 
 
 @dataclass(frozen=True, slots=True)
+class LookAt:
+    """Read the worker's control page (and ask, if its items are not marked); answer with `Looked`."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
 class StopWorker:
     """Ask an idle worker to leave."""
 
@@ -63,31 +73,51 @@ class TerminateWorker:
 
 
 @dataclass(frozen=True, slots=True)
-class KillWorker:
-    """End the worker at once (SIGKILL)."""
+class EndLateWorker:
+    """End the worker and its descendants, but let it write its stack down first: it is stuck."""
 
     worker: int
 
 
 @dataclass(frozen=True, slots=True)
+class KillWorker:
+    """End the worker at once (SIGKILL).  `family`: and all its descendants with it."""
+
+    worker: int
+    family: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Deliver:
-    """Give these outcomes to the caller: `payload` holds items `first .. first + count - 1`."""
+    """Give these outcomes to the caller: `payload` holds items `first .. first + count - 1`, which
+    have been run `attempt` times each.
+    """
 
     call: int
     first: int
     count: int
     payload: object
+    attempt: int = 1
+
+
+class Loss(Enum):
+    """Why an item has no outcome of its own."""
+
+    DIED = "died"  # its worker did
+    LATE = "late"  # it ran longer than its call allows
+    KILLED = "killed"  # its owner ended it
 
 
 @dataclass(frozen=True, slots=True)
 class SettleLost:
-    """This item's worker died while it ran it; tell the caller."""
+    """This item has cost its worker, or was ended while it rested (`who` is None); tell the caller."""
 
     call: int
     index: int
     who: object
     exitcode: int | None
     attempts: int
+    why: Loss = Loss.DIED
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +145,10 @@ Command = (
     | Assign
     | DropChunks
     | CutChunks
+    | LookAt
     | StopWorker
     | TerminateWorker
+    | EndLateWorker
     | KillWorker
     | Deliver
     | SettleLost

@@ -56,6 +56,8 @@ def take_back(worker: Worker, number: int, stop: int) -> list[Piece]:
         raise InternalError(f"worker {worker.id} cut chunk {number} out of turn", worker.story())
     first, *later = worker.chunks
     stop = max(stop, first.next)
+    if worker.tasks_left is not None:
+        worker.tasks_left += max(0, first.stop - stop) + sum(c.stop - c.start for c in later)
     pieces = [Piece(stop, first.stop, first.solo)]
     first.stop = min(first.stop, stop)
     for chunk in later:

@@ -98,7 +98,8 @@ def _with_room(call: Call, workers: Mapping[int, Worker]) -> Worker | None:
         return None
     for worker_id in call.workers:
         worker = workers[worker_id]
-        if worker.state is WorkerState.BUSY and worker.step is None and len(worker.chunks) == 1:
+        spare = len(worker.chunks) == 1 and worker.tasks_left != 0
+        if worker.state is WorkerState.BUSY and worker.step is None and spare:
             first = worker.chunks[0]
             # What waits behind a later item would go with it when that is no longer wanted.
             in_order = first.start < call.pieces[0].start

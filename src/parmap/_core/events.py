@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from parmap._core.retry import ONCE, RetryPolicy
+
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
@@ -24,6 +26,7 @@ class OnFailure(Enum):
 class CallOpened:
     """A caller opened a call; at most `cap` workers may serve it at a time.
 
+    No item of it may run for longer than `task_timeout` seconds.
     `items`: how many there are, if it has them all; None: `ItemsAdded` and `InputEnded` follow.
     `name`: calls of the same name cost the same per item, as far as anybody can know.
     """
@@ -32,6 +35,8 @@ class CallOpened:
     cap: int
     chunksize: int | None
     on_failure: OnFailure
+    task_timeout: float | None = None
+    retry: RetryPolicy = ONCE
     items: int | None = None
     name: Hashable = None
 
@@ -77,6 +82,13 @@ class CallCancelled:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskKilled:
+    """The owner of a call of one item wants that item ended, whatever it costs its worker."""
+
+    call: int
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerUp:
     """The process answered for the first time; its initializer may still run."""
 
@@ -102,9 +114,10 @@ class InitializerFailed:
 class ResultsArrived:
     """Outcomes of the items `first .. first + count - 1` of a chunk, in order.
 
-    `failed` are the indexes among them that failed.  `last` closes the chunk: what it has not
-    reported was not run.  `elapsed` (seconds of running) and `nbytes` (both ways) are of this
-    report; `payload` is opaque here.
+    `failed` are the indexes among them that failed.  `retried`: the one item of this report failed
+    with something that its call wants to be retried.  `last` closes the chunk: what it has not
+    reported was not run.  `bloated`: the worker has outgrown the memory it may have.  `elapsed`
+    (seconds of running) and `nbytes` (both ways) are of this report; `payload` is opaque here.
     """
 
     worker: int
@@ -112,7 +125,9 @@ class ResultsArrived:
     first: int
     count: int
     failed: tuple[int, ...] = ()
+    retried: bool = False
     last: bool = False
+    bloated: bool = False
     elapsed: float = 0.0
     nbytes: int = 0
     payload: object = None
@@ -147,6 +162,15 @@ UNKNOWN = -2
 
 
 @dataclass(frozen=True, slots=True)
+class Looked:
+    """What a worker's control page says, as in `WorkerDied`; `began`: since when, for marked items."""
+
+    worker: int
+    running: int
+    began: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerNotStarted:
     """The operating system refused to start the process."""
 
@@ -173,12 +197,14 @@ Event = (
     | InputEnded
     | ItemCancelled
     | CallCancelled
+    | TaskKilled
     | WorkerUp
     | WorkerReady
     | InitializerFailed
     | ResultsArrived
     | ChunkCut
     | WorkerDied
+    | Looked
     | WorkerNotStarted
     | DeadlinePassed
     | ShutdownRequested

@@ -4,8 +4,9 @@ Rules that everything here keeps:
 
 1. A worker holds chunks of one call at a time, at most two, and answers them in order.
 2. An item is settled once: delivered, or lost with its worker.  It runs a second time only when the
-   worker that held it died, or gave it back unrun.
-3. A worker's death charges the item that was being run and no other.
+   worker that held it died, or gave it back unrun, or when its call wants it to be retried.
+3. A worker's death charges the item that was being run and no other; one that we ended, the item
+   that we ended it for.
 4. A call is finished only when none of its items runs any more, however it ended.
 """
 
@@ -14,19 +15,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_never
 
 from parmap._core import events as ev
-from parmap._core.blame import guilty_item, what_waits_again
-from parmap._core.books import HURRIED_KILL_AFTER, Books
 from parmap._core.calls import Call, Piece
-from parmap._core.commands import (
-    Assign,
-    Command,
-    Deliver,
-    FailCall,
-    SettleLost,
-)
+from parmap._core.commands import Assign, Command, Deliver, FailCall
 from parmap._core.cutting import cut_overdue, take_back, watch
+from parmap._core.deadlines import ItemClock
 from parmap._core.dispatch import give, next_assignment, workers_wanted
 from parmap._core.events import Event, OnFailure, told
+from parmap._core.losses import Losses
 from parmap._core.states import WorkerState
 from parmap._core.workers import KILL_AFTER, Chunk, Step, Worker
 from parmap.errors import InternalError
@@ -34,14 +29,16 @@ from parmap.errors import InternalError
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
+# After Ctrl-C a person is waiting: all is over within a second.
+HURRIED_KILL_AFTER = 0.4
 # What all items together cost, where they are not worth a second message.
 SHORT_SECONDS = 0.0001
 # Two failed starts can be chance (memory was short for a moment), a row of them is not.
 START_BUDGET = 3
 
 
-class Scheduler(Books):
-    """The one owner of all state: calls, chunks, workers."""
+class Scheduler(Losses):
+    """The decisions about calls and workers; those about items that come to nothing are inherited."""
 
     # ------------------------------------------------------------------ the door
 
@@ -56,7 +53,8 @@ class Scheduler(Books):
 
     def next_deadline(self) -> float | None:
         """The instant at which `DeadlinePassed` is due, or None."""
-        return self._staff.next_deadline()
+        staff, rest = self._staff.next_deadline(), self.rests.next_due()
+        return staff if rest is None else rest if staff is None else min(staff, rest)
 
     def send_ahead(self, name: Hashable, items: int, *, now: float) -> tuple[int, int] | None:
         """A worker, and the number of the chunk, if so many items shall go there at once, all of them.
@@ -72,28 +70,48 @@ class Scheduler(Books):
         worker = self._staff.fresh(now)
         return None if worker is None else (worker.id, next(self._ids))
 
+    def came_ahead(self, items: int) -> None:
+        """What was sent ahead has come back, and nothing else has happened."""
+        self.tally.items += items
+
     def appetite(self, call: int) -> int:
         """How many unfinished items keep this call's workers busy."""
         book = self.calls.get(call)
         return 0 if book is None else book.sizer.appetite(self._share(book))
 
-    def _dispatch(self, event: Event) -> None:
+    def _dispatch(self, event: Event) -> None:  # noqa: C901, PLR0912 - one branch each, read downwards
         match event:
             case ev.CallOpened():
                 self._open_call(event)
             case ev.SentAhead(opened):
                 self._open_call(opened)
                 self._sent_ahead(self.calls[opened.call], event)
-            case ev.ItemsAdded() | ev.InputEnded() | ev.ItemCancelled() | ev.CallCancelled():
+            case (
+                ev.ItemsAdded()
+                | ev.InputEnded()
+                | ev.ItemCancelled()
+                | ev.CallCancelled()
+                | ev.TaskKilled()
+            ):
                 # The caller could not yet know that its call has ended: that is no error.
                 if (book := self.calls.get(event.call)) is not None:
                     self._caller_said(book, event)
-            case ev.WorkerUp() | ev.WorkerReady() | ev.InitializerFailed():
-                self._starting(self._known(event.worker), event)
-            case ev.ResultsArrived() | ev.ChunkCut():
-                self._answered(self._known(event.worker), event)
+            case ev.WorkerUp(number):
+                self._worker_up(number)
+            case ev.WorkerReady(number):
+                self._worker_ready(number)
+            case ev.InitializerFailed(number, payload):
+                self._initializer_failed(number, payload)
+            case ev.ResultsArrived():
+                self._results(event)
+            case ev.ChunkCut(number, chunk, stop):
+                worker = self._known(number)
+                if pieces := take_back(worker, chunk, stop):
+                    self._open(worker.chunks[0].call).requeue(pieces)
             case ev.WorkerDied():
                 self._worker_died(event)
+            case ev.Looked():
+                self._looked(event)
             case ev.WorkerNotStarted(number, reason):
                 del self.workers[self._known(number).id]
                 self._start_failed(reason, None)
@@ -111,10 +129,17 @@ class Scheduler(Books):
             self._out.append(FailCall(event.call, "closed"))
             return
         self._failed_starts = 0  # times may be better now
-        book = Call(event.call, event.cap, event.chunksize, event.on_failure)
+        book = Call(
+            event.call,
+            event.cap,
+            event.chunksize,
+            event.on_failure,
+            event.task_timeout,
+            event.retry,
+        )
+        book.opened = next(self._ids)
         book.name = event.name
         book.sizer.recall(self._costs.of(event.name))
-        book.opened = next(self._ids)
         self.calls[book.id] = book
         if event.items is not None:
             self._touched.add(book.id)
@@ -128,7 +153,11 @@ class Scheduler(Books):
         give(self._known(event.worker), book, chunk, self._now)
 
     def _caller_said(
-        self, book: Call, event: ev.ItemsAdded | ev.InputEnded | ev.ItemCancelled | ev.CallCancelled
+        self,
+        book: Call,
+        event: (
+            ev.ItemsAdded | ev.InputEnded | ev.ItemCancelled | ev.CallCancelled | ev.TaskKilled
+        ),
     ) -> None:
         self._touched.add(book.id)
         match event:
@@ -141,70 +170,78 @@ class Scheduler(Books):
             case ev.CallCancelled(_, hurry):
                 book.stop(0)
                 self._drop_unwanted(book, kill_after=HURRIED_KILL_AFTER if hurry else None)
+            case ev.TaskKilled():
+                self._task_killed(book)
 
     # ------------------------------------------------------------------ workers
 
-    def _starting(
-        self, worker: Worker, event: ev.WorkerUp | ev.WorkerReady | ev.InitializerFailed
-    ) -> None:
-        match event:
-            case ev.WorkerUp():
-                self._worker_up(worker)
-            case ev.WorkerReady():
-                self._worker_ready(worker)
-            case ev.InitializerFailed(_, payload):
-                self._initializer_failed(worker, payload)
-
-    def _worker_up(self, worker: Worker) -> None:
+    def _worker_up(self, worker_id: int) -> None:
+        worker = self._known(worker_id)
         if worker.state is WorkerState.STARTING:
             worker.expect(None, None)  # its initializer may take as long as it likes
 
-    def _worker_ready(self, worker: Worker) -> None:
+    def _worker_ready(self, worker_id: int) -> None:
+        worker = self._known(worker_id)
         worker.ready = True
         self._failed_starts = 0
         if worker.state is WorkerState.STARTING:
             self._staff.rest(worker, self._now)
 
-    def _initializer_failed(self, worker: Worker, payload: object) -> None:
+    def _initializer_failed(self, worker_id: int, payload: object) -> None:
+        worker = self._known(worker_id)
         worker.ready = True  # its death, which follows, is accounted for here
         if worker.state is WorkerState.STARTING:
             self._staff.leave(worker, Step.KILL, self._now + KILL_AFTER)
         self._fail_calls("initializer", payload=payload)
 
-    def _answered(self, worker: Worker, event: ev.ResultsArrived | ev.ChunkCut) -> None:
-        if isinstance(event, ev.ResultsArrived):
-            self._results(worker, event)
-        elif pieces := take_back(worker, event.chunk, event.stop):
-            self._open(worker.chunks[0].call).requeue(pieces)
-
-    def _results(self, worker: Worker, event: ev.ResultsArrived) -> None:
+    def _results(self, event: ev.ResultsArrived) -> None:
+        worker = self._known(event.worker)
         chunk = worker.chunks[0] if worker.chunks else None
         if chunk is None or chunk.id != event.chunk or chunk.next != event.first:
             raise InternalError(f"worker {worker.id} answered out of turn: {event}", self.story())
         if event.first + event.count > chunk.stop:
             raise InternalError(f"worker {worker.id} answered too much: {event}", self.story())
         chunk.reported += event.count
+        worker.bloated |= event.bloated
         book = self._open(chunk.call)
         book.free_deaths = 0
         book.sizer.measured(event.count, event.elapsed, event.nbytes)
-        if event.count:
-            self._out.append(Deliver(book.id, event.first, event.count, event.payload))
+        again = event.retried and self._run_again(book, event.first)
+        if event.count and not again:
+            self._deliver(book, chunk, event)
         if event.last:
             self._close_chunk(worker, book)
-        if event.failed:
+        if worker.chunks:
+            self._start_clock(worker)
+        if event.failed and not again:
             self._failed(book, event.failed[0])
         elif book.stop_at is not None:
             self._drop_unwanted(book)
 
+    def _deliver(self, book: Call, chunk: Chunk, event: ev.ResultsArrived) -> None:
+        if chunk.attempt > 1:
+            book.attempts.pop(event.first, None)
+        self.tally.items += event.count
+        self._out.append(Deliver(book.id, event.first, event.count, event.payload, chunk.attempt))
+
+    def _run_again(self, book: Call, index: int) -> bool:
+        """Whether an item that raised what its call retries is run once more."""
+        return book.wants(index) and self._count_attempt(book, index, retried=True)
+
     def _close_chunk(self, worker: Worker, book: Call) -> None:
         chunk = worker.chunks.popleft()
         book.requeue([Piece(chunk.next, chunk.stop, chunk.solo)])
+        if worker.tasks_left is not None:
+            worker.tasks_left += chunk.stop - chunk.next
         if worker.chunks:
             watch(worker, book, self._now)
             return
         book.workers.discard(worker.id)
         if worker.state is WorkerState.BUSY:
             self._staff.rest(worker, self._now)
+            if worker.is_spent:
+                self.tally.recycled += 1
+                self._out += self._staff.retire(worker, self._now)
 
     def _worker_died(self, event: ev.WorkerDied) -> None:
         worker = self._known(event.worker)
@@ -216,18 +253,6 @@ class Scheduler(Books):
         if worker.chunks:
             self._bury_chunks(worker, event)
 
-    def _bury_chunks(self, worker: Worker, event: ev.WorkerDied) -> None:
-        """Charge the item that was being run; everything else of the worker waits again."""
-        book = self._open(worker.chunks[0].call)
-        book.workers.discard(worker.id)
-        guilty = guilty_item(book, worker, event.running)
-        pieces = what_waits_again(worker, guilty, suspected=event.running == ev.UNKNOWN)
-        book.requeue(pieces)
-        if guilty is not None and book.wants(guilty):
-            attempts = book.attempts[guilty] = book.attempts.get(guilty, 0) + 1
-            self._out.append(SettleLost(book.id, guilty, event.who, event.exitcode, attempts))
-            self._failed(book, guilty)
-
     def _start_failed(self, reason: str, exitcode: int | None) -> None:
         self._failed_starts += 1
         if self._failed_starts >= START_BUDGET and not any(
@@ -238,6 +263,8 @@ class Scheduler(Books):
 
     def _deadline_passed(self) -> None:
         self._out += cut_overdue(self.workers.values(), self._now)
+        self._touched |= self.rests.wake(self._now)
+        self._look_at_clocks()
         for worker in self._staff.overdue(self._now):
             late = worker.state is WorkerState.STARTING
             self._out += self._staff.next_step(worker, self._now)
@@ -269,14 +296,31 @@ class Scheduler(Books):
             self._out += self._staff.hire(worker, self._now)
 
     def _assign(self, book: Call, worker: Worker) -> None:
-        piece = book.take(self._share(book))
+        piece = book.take(self._share(book), worker.tasks_left)
         marked = piece.solo or book.sizer.marks(piece.stop - piece.start)
-        chunk = Chunk(next(self._ids), book.id, piece.start, piece.stop, marked, piece.solo)
+        attempt = book.attempts.get(piece.start, 0) + 1 if piece.solo else 1
+        chunk = Chunk(
+            next(self._ids), book.id, piece.start, piece.stop, marked, piece.solo, attempt
+        )
+        begins = worker.state is WorkerState.IDLE
         give(worker, book, chunk, self._now)
+        if worker.tasks_left is not None:
+            worker.tasks_left -= piece.stop - piece.start
+        if begins and book.task_timeout is not None:
+            worker.clock = ItemClock(book.task_timeout)
+            self._start_clock(worker)
         book.turn = next(self._turns)
-        stops = book.on_failure is not OnFailure.CONTINUE
         self._out.append(
-            Assign(worker.id, chunk.id, book.id, chunk.start, chunk.stop, marked, stops)
+            Assign(
+                worker.id,
+                chunk.id,
+                book.id,
+                chunk.start,
+                chunk.stop,
+                marked,
+                book.on_failure is not OnFailure.CONTINUE,
+                attempt,
+            )
         )
 
     def _share(self, book: Call) -> int:

@@ -20,6 +20,8 @@ from parmap.errors import InternalError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from parmap._core.deadlines import ItemClock
+
 # SIGTERM lets `finally` blocks run for this long, then comes SIGKILL (API.md, section 1).
 KILL_AFTER = 1.0
 # Importing a large `sitecustomize` on a loaded machine takes seconds, never minutes.
@@ -36,6 +38,7 @@ class Chunk:
     stop: int
     marked: bool
     solo: bool
+    attempt: int = 1
     reported: int = 0
 
     @property
@@ -63,6 +66,11 @@ class Worker:
     ready: bool = False  # it has been ready once: its death is no failed start
     deadline: float | None = None
     step: Step | None = None
+    tasks_left: int | None = None  # how many items it may still be given; None: any number
+    bloated: bool = False  # it has outgrown the memory it may have
+    clock: ItemClock | None = None  # of what it runs, if its call limits that
+    late: int | None = None  # the item that it was ended for (UNKNOWN: one of its chunk's)
+    killed: bool = False  # the owner of what it runs has ended it
     overdue_at: float | None = None  # when its first chunk is cut short
     cut_to: int = 0  # chunks up to this number have been
 
@@ -84,6 +92,16 @@ class Worker:
             self.deadline = min(self.deadline, at)
 
     @property
+    def is_timed(self) -> bool:
+        """Whether it runs something that is wanted and may not take for ever."""
+        return self.clock is not None and self.state is WorkerState.BUSY and self.step is None
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether it is to be replaced, once it holds nothing."""
+        return self.bloated or self.tasks_left == 0
+
+    @property
     def present(self) -> bool:
         """Whether it serves, or soon will."""
         return self.state not in (WorkerState.LEAVING, WorkerState.DEAD)
@@ -92,15 +110,17 @@ class Worker:
 class Staff:
     """The workers, and the steps by which one is asked, told, and at last forced to go."""
 
-    __slots__ = ("_idle_timeout", "members")
+    __slots__ = ("_idle_timeout", "_max_tasks", "members")
 
-    def __init__(self, idle_timeout: float | None) -> None:
+    def __init__(self, idle_timeout: float | None, max_tasks: int | None = None) -> None:
         self.members: dict[int, Worker] = {}
         self._idle_timeout = idle_timeout
+        self._max_tasks = max_tasks
 
     def hire(self, worker: Worker, now: float) -> list[Command]:
         """Start a worker; one that does not come up in time is killed."""
         self.members[worker.id] = worker
+        worker.tasks_left = self._max_tasks
         worker.expect(Step.KILL, now + START_TIMEOUT)
         return [StartWorker(worker.id)]
 
@@ -108,6 +128,7 @@ class Staff:
         """It holds nothing now; if that stays so, it is retired."""
         worker.overdue_at = None
         worker.move(WorkerState.IDLE)
+        worker.clock = None
         if self._idle_timeout is None:
             worker.expect(None, None)
         else:
@@ -116,7 +137,7 @@ class Staff:
     def fresh(self, now: float) -> Worker | None:
         """One that is idle, and whose rest begins anew."""
         for worker in self.members.values():
-            if worker.state is WorkerState.IDLE:
+            if worker.state is WorkerState.IDLE and worker.tasks_left is None:
                 if self._idle_timeout is not None:
                     worker.expect(Step.RETIRE, now + self._idle_timeout)
                 return worker
@@ -137,30 +158,39 @@ class Staff:
         """What its deadline, which has passed, was set for."""
         match worker.step:
             case Step.RETIRE:
-                self.leave(worker, Step.TERMINATE, now + KILL_AFTER)
-                return [StopWorker(worker.id)]
+                return self.retire(worker, now)
             case Step.TERMINATE:
                 return self.terminate(worker, now, KILL_AFTER)
             case _:
                 self.leave(worker, Step.KILL, None)
-                return [KillWorker(worker.id)]
+                return [KillWorker(worker.id, family=worker.late is not None)]
+
+    def retire(self, worker: Worker, now: float) -> list[Command]:
+        """Ask one that holds nothing to leave."""
+        self.leave(worker, Step.TERMINATE, now + KILL_AFTER)
+        return [StopWorker(worker.id)]
 
     def stop_all(self, now: float) -> list[Command]:
         """Ask everybody who is still here to leave."""
         present = [worker for worker in self.members.values() if worker.present]
-        for worker in present:
-            self.leave(worker, Step.TERMINATE, now + KILL_AFTER)
-        return [StopWorker(worker.id) for worker in present]
+        return [command for worker in present for command in self.retire(worker, now)]
 
     def overdue(self, now: float) -> list[Worker]:
         """Those whose deadline has passed."""
         return [w for w in self.members.values() if w.deadline is not None and w.deadline <= now]
 
+    def unheard(self, now: float) -> list[Worker]:
+        """Those that run something for so long that it is time to look what it is."""
+        return [w for w in self.members.values() if w.is_timed and w.clock.look_at <= now]  # type: ignore[union-attr]
+
     def next_deadline(self) -> float | None:
         """The earliest deadline, or None."""
-        earliest: float | None = None
+        earliest = None
         for worker in self.members.values():
-            for at in (worker.deadline, worker.overdue_at):
+            due = worker.deadline
+            if worker.clock is not None and worker.is_timed:
+                due = worker.clock.look_at
+            for at in (due, worker.overdue_at):
                 if at is not None and (earliest is None or at < earliest):
                     earliest = at
         return earliest

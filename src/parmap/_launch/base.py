@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import os
+import sys
 import weakref
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from parmap._launch.watch import DeathWatch
 from parmap._memory.fdpass import Link
 
 if TYPE_CHECKING:
-    import signal
     from collections.abc import Callable
 
     from parmap._memory.segment import Segment
+
+
+class Ending(NamedTuple):
+    """How a process ended.  None: nobody knows."""
+
+    exitcode: int | None  # negative for a signal
+    peak_rss: int | None = None  # bytes
 
 
 class Child:
@@ -22,17 +29,16 @@ class Child:
     Not thread-safe: the driver that started it owns it.
     """
 
-    __slots__ = ("_exitcode", "_gone", "_reap", "_watch", "pid")
+    __slots__ = ("_exitcode", "_gone", "_reap", "_watch", "peak_rss", "pid")
 
-    def __init__(
-        self, pid: int, reap: Callable[[], int | None], wait: Callable[[], object]
-    ) -> None:
-        """`reap` gives the exit code once there is one and never waits; `wait` blocks until the
-        process is dead and leaves its exit code in place (used where there is no pidfd)."""
+    def __init__(self, pid: int, reap: Callable[[], Ending], wait: Callable[[], object]) -> None:
+        """`reap` tells how it ended once it has and never waits; `wait` blocks until the process is
+        dead and leaves its exit code in place (used where there is no pidfd)."""
         self.pid = pid
         self._reap = reap
         self._watch = DeathWatch(pid, wait)
         self._exitcode: int | None = None
+        self.peak_rss: int | None = None  # bytes, once it is buried, where that is known
         self._gone = False
 
     def fileno(self) -> int:
@@ -43,12 +49,12 @@ class Child:
         """Collect the exit code of the dead process: negative for a signal, None if somebody else
         (a SIGCHLD handler that reaps every child) has taken it."""
         if not self._gone:
-            self._exitcode = self._reap()
+            self._exitcode, self.peak_rss = self._reap()
             self._gone = True
             self._watch.close()
         return self._exitcode
 
-    def send_signal(self, number: signal.Signals) -> None:
+    def send_signal(self, number: int) -> None:
         """Signal the process, unless it is dead."""
         if not self._gone:
             self._watch.send_signal(number)
@@ -90,10 +96,13 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_close_parents_ends)
 
 
-def reap_child(pid: int) -> int | None:
-    """The exit code of a dead child of this process; None if somebody else has reaped it."""
+def reap_child(pid: int) -> Ending:
+    """How a dead child of this process ended; unknown if somebody else has reaped it."""
     try:
-        found, status = os.waitpid(pid, os.WNOHANG)
+        found, status, usage = os.wait4(pid, os.WNOHANG)
     except ChildProcessError:
-        return None
-    return os.waitstatus_to_exitcode(status) if found else None
+        return Ending(None)
+    if not found:
+        return Ending(None)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return Ending(os.waitstatus_to_exitcode(status), usage.ru_maxrss * unit)

@@ -16,7 +16,7 @@ from multiprocessing import connection, spawn
 from typing import TYPE_CHECKING, Any
 
 from parmap._launch import lifeline
-from parmap._launch.base import Child, pair_for_worker
+from parmap._launch.base import Child, Ending, pair_for_worker, reap_child
 from parmap._memory.fdpass import Link
 from parmap._memory.transit import export_fd, import_fd
 from parmap._worker.main import serve
@@ -56,7 +56,11 @@ class ContextLauncher:
             sock.close()
             os.close(line)
         assert process.pid is not None
-        return Child(process.pid, lambda: _exitcode(process), lambda: _wait(process)), ours
+        is_ours = self.start_method != "forkserver" and hasattr(os, "wait4")
+        child = Child(
+            process.pid, lambda: _ending(process, is_ours=is_ours), lambda: _wait(process)
+        )
+        return child, ours
 
     def _process(self, name: str, args: tuple[object, ...]) -> BaseProcess:
         process: BaseProcess = self._context.Process(  # type: ignore[attr-defined]  # typeshed: on the subclasses only
@@ -90,12 +94,18 @@ def _run_worker(sock: socket.socket, line: Inherited, control: Segment) -> None:
     serve(Link.from_fd(sock.detach()), line.fileno(), control)
 
 
-def _exitcode(process: BaseProcess) -> int | None:
+def _ending(process: BaseProcess, *, is_ours: bool) -> Ending:
+    peak_rss = None
+    if is_ours and process.pid is not None:
+        # multiprocessing asks for the status only; it finds the answer there, as if it had asked.
+        exitcode, peak_rss = reap_child(process.pid)
+        if exitcode is not None:
+            process._popen.returncode = exitcode  # type: ignore[attr-defined]
     process.join(_EXITCODE_PATIENCE)
     exitcode = process.exitcode
     if exitcode is not None:
         process.close()
-    return exitcode
+    return Ending(exitcode, peak_rss)
 
 
 def _wait(process: BaseProcess) -> None:

@@ -6,12 +6,14 @@ import signal
 from typing import TYPE_CHECKING
 
 from parmap._core.events import IDLE, UNKNOWN
+from parmap._launch.autopsy import is_fault, last_stack, oom_kills
+from parmap._launch.family import end_descendants
 from parmap._memory.fdpass import Link, Outbox
 from parmap._memory.host import close_quietly
 from parmap._memory.segment import Segment
 from parmap._wire.control import CONTROL_BYTES, Control
 from parmap._wire.frames import Frame, FrameReader, pack_frame
-from parmap._worker.hygiene import CUT_SIGNAL
+from parmap._worker.hygiene import ASK_SIGNAL, DUMP_SIGNAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,8 +28,9 @@ class Peer:
     """Owned by the driver: never blocks, neither reading nor writing."""
 
     __slots__ = (
-        "_child", "_control", "_link", "_outbox", "_page", "_reader", "functions", "name",
-        "number", "open", "surroundings",
+        "_asked", "_child", "_control", "_late", "_link", "_oom_kills", "_outbox", "_page",
+        "_reader", "functions", "name", "number", "oom_kills", "open", "peak_rss", "stack",
+        "surroundings",
     )  # fmt: skip
 
     def __init__(
@@ -48,6 +51,13 @@ class Peer:
         self.functions: dict[int, int] = {}  # the functions that it has -> for which call last
         self.surroundings: object = None  # the ones that it has taken over
         self.open = True  # its end of the stream has not been seen yet
+        self._asked = False  # a question to it is open
+        self._late = False  # it is ended because of a deadline
+        # Known once it is dead, where they can be known at all:
+        self.stack: str | None = None
+        self.peak_rss: int | None = None
+        self.oom_kills: int | None = None
+        self._oom_kills = oom_kills()  # before it lived
 
     @property
     def pid(self) -> int:
@@ -101,8 +111,8 @@ class Peer:
     def drop_chunks(self, chunk: int) -> None:
         """The worker gives back what it has not run of its chunks up to this one."""
         self._control.drop = chunk
-        if CUT_SIGNAL is not None:
-            self.send_signal(CUT_SIGNAL)
+        if ASK_SIGNAL is not None:
+            self.send_signal(ASK_SIGNAL)
 
     def terminate(self) -> None:
         """Interrupt what it runs (SIGTERM: its `finally` blocks run), and end it."""
@@ -112,13 +122,57 @@ class Peer:
         """End it at once."""
         self.send_signal(signal.SIGKILL)
 
-    def send_signal(self, number: signal.Signals) -> None:
+    def look(self) -> tuple[int, float | None]:
+        """What it runs, as in `bury`, and since when, if that is known; if not, it is asked.
+
+        Then the next look may know.
+        """
+        running = self._control.running
+        if running > 0:
+            return running - 1, self._control.began * 1e-9
+        if running == 0:
+            return IDLE, None
+        answer = self._control.answered if self._asked else None
+        if (answer is not None or not self._asked) and ASK_SIGNAL is not None:
+            self._asked = True
+            self._control.ask()
+            self.send_signal(ASK_SIGNAL)
+        return UNKNOWN if answer is None else answer, None
+
+    def end_late(self) -> None:
+        """It is stuck: end its descendants, and let it write its stack down and die of that.
+
+        Stopped first, so that it cannot start another process meanwhile.  What stops it, stuck in C
+        or stopped by somebody else, does not keep the signal from being handled when it goes on.
+        """
+        self._late = True
+        if DUMP_SIGNAL is None:
+            self.kill()
+            return
+        self.send_signal(signal.SIGSTOP)
+        end_descendants(self.pid)
+        self.send_signal(DUMP_SIGNAL)
+        self.send_signal(signal.SIGCONT)
+
+    def kill_family(self) -> None:
+        """End it and all its descendants at once."""
+        if DUMP_SIGNAL is not None:
+            self.send_signal(signal.SIGSTOP)
+            end_descendants(self.pid)
+        self.kill()
+
+    def send_signal(self, number: int) -> None:
         """Signal the process, unless it is dead."""
         self._child.send_signal(number)
 
     def bury(self) -> tuple[int | None, int]:
         """The process is dead: its exit code, and what it was running.  Everything is closed."""
         exitcode = self._child.bury()
+        self.peak_rss = self._child.peak_rss
+        if self._late or is_fault(exitcode):
+            self.stack = last_stack(self._page.fileno())
+        if exitcode == -9 and self._oom_kills is not None:
+            self.oom_kills = (oom_kills() or 0) - self._oom_kills
         running = self._control.running
         self._outbox.clear()
         self._reader.close()

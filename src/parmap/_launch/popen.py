@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import parmap
 from parmap._launch import lifeline
-from parmap._launch.base import Child, pair_for_worker, reap_child
+from parmap._launch.base import Child, Ending, pair_for_worker, reap_child
 from parmap._memory.host import close_quietly, duplicate
 
 if TYPE_CHECKING:
@@ -61,11 +61,11 @@ class PopenLauncher:
         )
 
 
-def _reap(process: subprocess.Popen[bytes]) -> int | None:
-    exitcode = reap_child(process.pid)
+def _reap(process: subprocess.Popen[bytes]) -> Ending:
+    ending = reap_child(process.pid)
     # Tell the Popen object, or its finaliser warns of a running process and tries to reap it.
-    process.returncode = 0 if exitcode is None else exitcode
-    return exitcode
+    process.returncode = 0 if ending.exitcode is None else ending.exitcode
+    return ending
 
 
 def _wait_without_reaping(pid: int) -> None:

@@ -19,12 +19,18 @@ class Setup:
     """Makes the first frame for each worker of a pool.  The initializer is pickled once, here."""
 
     def __init__(
-        self, initializer: Callable[..., object] | None, initargs: tuple[Any, ...], workers: int
+        self,
+        initializer: Callable[..., object] | None,
+        initargs: tuple[Any, ...],
+        workers: int,
+        memory: int | None = None,
     ) -> None:
-        """`workers` share the CPUs; what they leave idle is for the calls within them."""
+        """`workers` share the CPUs; what they leave idle is for the calls within them.  A worker
+        that uses more than `memory` bytes says so."""
         if not isinstance(initargs, tuple):
             raise TypeError(f"initargs must be a tuple of arguments, not {type(initargs).__name__}")
         self._budget = budget(workers)
+        self._memory = memory
         self._initializer: Encoded | None = None
         if initializer is not None:
             self._initializer = Codec("to worker").dumps((initializer, initargs), "initializer")
@@ -36,7 +42,7 @@ class Setup:
 
     def frame(self, name: str) -> Frame:
         """The frame for the worker of that name."""
-        head = introduction(name, self._budget, parent=None)
+        head = introduction(name, self._budget, parent=None, memory=self._memory)
         if self._initializer is None:
             return Frame(fr.SETUP, segments=[head])
         initializer = self._initializer
@@ -49,7 +55,11 @@ def budget(workers: int) -> int:
     return max(0, options.usable_cpus() - workers) // workers + 1
 
 
-def introduction(name: str, cpus: int, *, parent: tuple[str, int] | None) -> bytes:
+def introduction(
+    name: str, cpus: int, *, parent: tuple[str, int] | None, memory: int | None = None
+) -> bytes:
     """What a worker is told first; `parent`: the name and pid that `multiprocessing` shall show."""
-    told = {"name": name, "argv": list(sys.argv), "budget": cpus, "parent": parent}
+    told = {
+        "name": name, "argv": list(sys.argv), "budget": cpus, "parent": parent, "memory": memory,
+    }  # fmt: skip
     return pickle.dumps(told, pickle.HIGHEST_PROTOCOL)

@@ -38,7 +38,7 @@ class DeathWatch:
     def fileno(self) -> int:
         return self._fd
 
-    def send_signal(self, number: signal.Signals) -> None:
+    def send_signal(self, number: int) -> None:
         """Signal the process, if it still runs."""
         try:
             if self._is_pidfd:

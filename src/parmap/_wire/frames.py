@@ -58,6 +58,14 @@ FLAG_FRESH = 64
 """The first chunk of another call of that function: what by-value code has written is forgotten."""
 FLAG_ALONE = 128
 """The chunk is one item without arguments, and its function comes in it."""
+FLAG_RETRIED = 64
+"""The one item of this report failed with something that its call retries."""
+FLAG_BLOATED = 128
+"""The worker has outgrown the memory that it may have."""
+FLAG_LIMITED = 1
+"""Of a function: its items may not run for ever."""
+FLAG_REASONS = 2
+"""Of a function: with it comes what of its errors is retried."""
 
 KIND_NAMES = {
     SETUP: "SETUP", FUNCTION: "FUNCTION", CHUNK: "CHUNK", FORGET: "FORGET", STOP: "STOP",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import sys
@@ -18,9 +19,16 @@ if TYPE_CHECKING:
 
 EXIT_TERMINATED = 143  # as a shell reports SIGTERM
 
-# Says that the parent wants the rest of a chunk back.  Ignored where nobody handles it, so one that
-# comes too early or too late does no harm.
-CUT_SIGNAL: signal.Signals | None = getattr(signal, "SIGURG", None)
+# Asks a worker which of its tiny items it is at, and whether the parent wants the rest of its chunk
+# back: look into the control page.  Ignored where nobody handles it, so one that comes
+# too early or too late does no harm.
+ASK_SIGNAL: signal.Signals | None = getattr(signal, "SIGURG", None)
+# Makes a worker write its stack down and die of it.  It ends a process that does not handle it, which
+# is meant; so it is one that nobody uses: a real-time signal, or where there are none, a rare one.
+DUMP_SIGNAL: int | None = (
+    signal.SIGRTMIN + 7 if hasattr(signal, "SIGRTMIN") else getattr(signal, "SIGXCPU", None)
+)
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 class Terminated(SystemExit):
@@ -74,29 +82,65 @@ def _ignored(signum: int, frame: FrameType | None) -> None:
     """
 
 
-# Whoever runs a chunk puts in here how to cut it short.
+# Whoever runs a chunk puts in here how to say which item they are at, and how to cut the chunk short.
+tell_where: Callable[[], None] | None = None
 on_cut: Callable[[], None] | None = None
 # Whether the signal reaches a handler here.  Else whoever runs a chunk has to look by themselves.
 hears_cuts = False
 
 
-def _cut(signum: int, frame: FrameType | None) -> None:
+def _asked(signum: int, frame: FrameType | None) -> None:
     if on_cut is not None:
         on_cut()
+    if tell_where is not None:
+        tell_where()
 
 
 def take_over_signals() -> None:
     """Install the handlers, then let signals in that the parent has held back until now."""
     global hears_cuts
-    if CUT_SIGNAL is not None and portable_level() == LINUX:
-        signal.signal(CUT_SIGNAL, _cut)
-        signal.siginterrupt(CUT_SIGNAL, False)
-        hears_cuts = True
     signal.signal(signal.SIGINT, _ignored)
     signal.signal(signal.SIGTERM, _terminated)
     sys.unraisablehook = _not_lost_in_a_finaliser
+    if ASK_SIGNAL is not None:
+        signal.signal(ASK_SIGNAL, _asked)
+        signal.siginterrupt(ASK_SIGNAL, False)
+        hears_cuts = True
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+
+
+def write_stacks_to(fd: int) -> None:
+    """Have the stack of a crash, or of an item that takes too long, written to a file.
+
+    In C, so that it works wherever the worker is stuck.  Behind the dump the signal's own action
+    follows (`chain`), which ends the process: its parent need not guess when the dump is complete.
+    """
+    os.lseek(fd, 0, os.SEEK_END)
+    faulthandler.enable(file=fd)
+    if hasattr(faulthandler, "register") and DUMP_SIGNAL is not None:
+        faulthandler.register(DUMP_SIGNAL, file=fd, all_threads=True, chain=True)
+
+
+def dump_stacks_on_request() -> None:
+    """PARMAP_STACKS=1: the parent passes SIGUSR1 on, and every worker shows its stacks, too."""
+    asked = os.environ.get("PARMAP_STACKS") == "1" and sys.stderr is not None
+    if asked and hasattr(faulthandler, "register"):
+        faulthandler.register(signal.SIGUSR1, all_threads=True)
+
+
+def keep_descendants() -> None:
+    """Adopt grandchildren whose parent dies, so that a deadline finds them (Linux)."""
+    global _keeps_descendants
+    if _keeps_descendants or portable_level() != LINUX:
+        return
+    _keeps_descendants = True
+    import ctypes  # only calls with a limit make a worker pay for it
+
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+_keeps_descendants = False
 
 
 def die_with_parent(lifeline: int) -> None:

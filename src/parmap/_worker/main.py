@@ -19,8 +19,9 @@ from parmap._wire.exceptions import encode_exception
 from parmap._wire.frames import Frame, FrameReader, pack_frame
 from parmap._wire.payload import unpack
 from parmap._wire.pickling import Codec, Encoded
-from parmap._worker import hygiene
+from parmap._worker import hygiene, memory
 from parmap._worker.hygiene import Terminated
+from parmap._worker.retried import Retried
 from parmap._worker.surroundings import Taken
 from parmap._worker.tasks import ChunkRun
 
@@ -45,6 +46,8 @@ def serve(link: Link, lifeline: int, page: Segment) -> NoReturn:
         hygiene.leave_inherited_ends()
         hygiene.die_with_parent(lifeline)
         hygiene.close_in_forked_children([link.fileno()])
+        hygiene.write_stacks_to(page.fileno())
+        hygiene.dump_stacks_on_request()
         status = _Worker(link, Control(page), lifeline).run()
     except Terminated:
         hygiene.flush_streams()
@@ -69,7 +72,7 @@ class _Worker:
         self._lifeline = lifeline
         self._reader = FrameReader(close_quietly)
         self._codec = Codec("to caller")
-        self._functions: dict[int, tuple[Callable[..., Any], Codec]] = {}
+        self._functions: dict[int, tuple[Callable[..., Any], Codec, Retried]] = {}
         self._taken = Taken()
 
     def run(self) -> int:
@@ -90,7 +93,9 @@ class _Worker:
             case fr.CHUNK:
                 self._run_chunk(frame)
             case fr.FUNCTION:
-                self._functions[frame.call] = self._load_function(frame.segments, frame.fds)
+                self._functions[frame.call] = self._load_function(
+                    frame.segments, frame.fds, frame.flags
+                )
             case fr.FORGET:
                 self._functions.pop(frame.call, None)
             case fr.ADOPT:
@@ -110,48 +115,53 @@ class _Worker:
     def _run_member(self, frame: Frame) -> int:
         from parmap._worker import member
 
-        fn, codec = self._functions[frame.call]
+        fn, codec, _ = self._functions[frame.call]
         member.current = member.Member(self._link, codec, frame.call)
         return member.current.run(fn)
 
     def _run_chunk(self, frame: Frame) -> None:
         self._control.running = SOMETHING  # should a part of it end the process on arrival
-        fn, codec, items = self._unpack(frame)
-        ChunkRun(frame, items, fn, codec, self._link, self._control).run()
+        fn, codec, retried, items = self._unpack(frame)
+        ChunkRun(frame, items, fn, codec, self._link, self._control, retried).run()
         self._control.running = NOTHING
         self._taken.note_modules()
 
-    def _unpack(self, frame: Frame) -> tuple[Callable[..., Any], Codec, Sequence[Any]]:
+    def _unpack(self, frame: Frame) -> tuple[Callable[..., Any], Codec, Retried, Sequence[Any]]:
         if frame.flags & fr.FLAG_ALONE:
-            fn, codec = self._load_function(frame.segments, frame.fds)
-            return fn, codec, [()]
-        fn, codec = self._functions[frame.call]
+            return *self._load_function(frame.segments, frame.fds, frame.flags), [()]
+        fn, codec, retried = self._functions[frame.call]
         if frame.flags & fr.FLAG_FRESH:
-            fn, codec = self._functions[frame.call] = self._for_another_call(fn)
+            # It is nothing but a name, so its call has no limits.
+            if isinstance(fn, _Broken):  # its module may be there by now
+                fn, codec, retried = self._load_function(fn.segments, (), 0)
+            else:
+                codec = self._codec.for_call()
+            self._functions[frame.call] = fn, codec, retried
         block = bool(frame.flags & fr.FLAG_BLOCK)
-        return fn, codec, unpack(frame.segments, frame.fds, block, codec)
-
-    def _for_another_call(self, fn: Callable[..., Any]) -> tuple[Callable[..., Any], Codec]:
-        if isinstance(fn, _Broken):  # its module may be there by now
-            return self._load_function(fn.segments, ())
-        return fn, self._codec.for_call()
+        return fn, codec, retried, unpack(frame.segments, frame.fds, block, codec)
 
     def _load_function(
-        self, segments: list[Buffer], fds: Sequence[int]
-    ) -> tuple[Callable[..., Any], Codec]:
+        self, segments: list[Buffer], fds: Sequence[int], flags: int
+    ) -> tuple[Callable[..., Any], Codec, Retried]:
+        """The function, and what of its errors is retried."""
         codec = self._codec.for_call()
+        if flags & fr.FLAG_LIMITED:
+            hygiene.keep_descendants()
         try:
-            return codec.loads(Encoded.from_segments(segments, fds)), codec
+            fn = codec.loads(Encoded.from_segments(segments, fds))
+            fn, reasons = fn if flags & fr.FLAG_REASONS else (fn, ())
+            return fn, codec, Retried(reasons)
         except Terminated:
             raise
         except BaseException as error:  # it is the failure of each item
-            return _Broken(error, segments), codec
+            return _Broken(error, segments), codec, Retried(())
 
     def _set_up(self, frame: Frame) -> int | None:
         """Who this worker is, and the initializer; an exit code if that failed."""
         setup = pickle.loads(frame.segments[0])
         sys.argv[:] = setup["argv"]
         _nesting.budget = setup["budget"]
+        memory.limit = setup["memory"]
         if setup["parent"] is not None:
             from parmap._worker.member import become
 

@@ -12,13 +12,13 @@ no harm.  What was taken away is reported as not run, and other workers run it.
 
 from __future__ import annotations
 
-from time import perf_counter_ns
+from time import monotonic_ns, perf_counter_ns
 
 from parmap._wire import frames as fr
 from parmap._wire.control import NOTHING, SOMETHING
 from parmap._wire.frames import Frame, pack_frame
 from parmap._wire.payload import ERROR, PayloadBuilder, pack_values
-from parmap._worker import hygiene
+from parmap._worker import hygiene, memory
 from parmap._worker.bound import frames_around
 from parmap._worker.hygiene import Terminated, flush_streams
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from parmap._wire.control import Control
     from parmap._wire.payload import Item
     from parmap._wire.pickling import Codec
+    from parmap._worker.retried import Retried
 
 # Finished results of marked items wait this long at most for the rest of their chunk.
 REPORT_EVERY_NS = 4_000_000
@@ -40,8 +41,8 @@ class ChunkRun:
     """The run of one chunk.  Used once."""
 
     __slots__ = (
-        "_call", "_codec", "_control", "_errors", "_frame", "_items", "_link", "_outcomes",
-        "_reported", "_rest", "_since", "_skip", "_stops",
+        "_call", "_codec", "_control", "_errors", "_frame", "_inside", "_items", "_link",
+        "_outcomes", "_reported", "_rest", "_retried", "_since", "_skip", "_stops",
     )  # fmt: skip
 
     def __init__(
@@ -52,12 +53,15 @@ class ChunkRun:
         codec: Codec,
         link: Link,
         control: Control,
+        retried: Retried,
     ) -> None:
         self._frame = frame
         self._call, self._skip = _caller(fn, frame.flags)
         self._codec = codec
         self._link = link
         self._control = control
+        self._retried = retried
+        self._inside = False  # among the items, and so able to say which one it is
         self._items: list[Any] = items if type(items) is list else list(items)
         self._rest: Iterator[Any] = iter(self._items)
         self._stops = frame.flags & fr.FLAG_STOP_ON_FAILURE
@@ -69,16 +73,22 @@ class ChunkRun:
     def run(self) -> None:
         """Run the items in order and report on them; the last report closes the chunk."""
         self._hear_cuts()
+        hygiene.tell_where = self.tell_where
         try:
             if self._frame.flags & fr.FLAG_MARK:
                 self._run_marked()
             else:
                 self._run_bare()
         finally:
-            hygiene.on_cut = None
+            hygiene.on_cut = hygiene.tell_where = None
         if hygiene.told_to_go:
             raise Terminated(hygiene.EXIT_TERMINATED)
         self._report(perf_counter_ns(), last=True)
+
+    def tell_where(self) -> None:
+        """Answer the parent's question (from a signal's handler, between any two instructions)."""
+        if self._inside:
+            self._control.answer(self._frame.first + self._reported + len(self._outcomes))
 
     def _hear_cuts(self) -> None:
         hygiene.on_cut = self._cut_at_once
@@ -104,20 +114,46 @@ class ChunkRun:
     def _run_bare(self) -> None:
         """Tiny items.  An error is the outcome of its item, and the next one follows."""
         self._control.running = SOMETHING
-        call, outcomes = self._call, self._outcomes
+        call = self._call
         while True:
+            outcomes = self._outcomes
+            self._inside = True
             try:
                 for item in self._rest if hygiene.hears_cuts else self._watched():
                     outcomes.append(call(item))
             except Terminated:
                 raise
             except BaseException as error:  # whatever it is, it is that item's
-                self._errors[len(outcomes)] = error
-                outcomes.append(None)
-                if self._stops or hygiene.told_to_go:
+                self._inside = False
+                if self._failed(error):
                     return
             else:
+                self._inside = False
                 return
+
+    def _failed(self, error: BaseException) -> bool:
+        """An item has failed.  Whether that ends the chunk."""
+        if self._retried and self._retried.covers(error):
+            self._report_retried(error)
+            return hygiene.told_to_go
+        self._errors[len(self._outcomes)] = error
+        self._outcomes.append(None)
+        return bool(self._stops) or hygiene.told_to_go
+
+    def _report_retried(self, error: BaseException) -> None:
+        """Alone, so that the parent can keep it to itself.  Whether it is the last attempt, and so
+        may end the call, the parent knows."""
+        if self._outcomes:
+            self._report_so_far(perf_counter_ns())
+        self._errors[0] = error
+        self._outcomes.append(None)
+        self._report_so_far(perf_counter_ns(), retried=True)
+
+    def _report_so_far(self, now: int, *, retried: bool = False) -> None:
+        hygiene.on_cut = None  # nothing is sent in the middle of something else
+        self._report(now, retried=retried)
+        self._control.running = SOMETHING
+        self._hear_cuts()
 
     def _watched(self) -> Iterator[Any]:
         """The rest of the items; for a system without such a signal, a look at the page before each."""
@@ -129,27 +165,24 @@ class ChunkRun:
         control, index = self._control, self._frame.first
         for item in self._rest:
             index += 1
+            control.began = monotonic_ns()
             control.running = index
             try:
                 self._outcomes.append(self._call(item))
             except Terminated:
                 raise
             except BaseException as error:  # whatever it is, it is that item's
-                self._errors[len(self._outcomes)] = error
-                self._outcomes.append(None)
-                if self._stops:
+                if self._failed(error):
                     return
-            if hygiene.told_to_go:
+            if hygiene.told_to_go or memory.is_bloated:
                 return
             if not hygiene.hears_cuts:
                 self._cut()
             now = perf_counter_ns()
             if now - self._since > REPORT_EVERY_NS and self._rest.__length_hint__():  # type: ignore[attr-defined]
-                hygiene.on_cut = None  # nothing is sent in the middle of something else
-                self._report(now)
-                self._hear_cuts()
+                self._report_so_far(now)
 
-    def _report(self, now: int, *, last: bool = False) -> None:
+    def _report(self, now: int, *, last: bool = False, retried: bool = False) -> None:
         outcomes, self._outcomes = self._outcomes, []
         errors, self._errors = self._errors, {}
         # If a result's own pickling ends the process, it is that of one item, or of any of these.
@@ -170,6 +203,8 @@ class ChunkRun:
             (fr.FLAG_LAST if last else 0)
             | (fr.FLAG_BLOCK if payload.block else 0)
             | (fr.FLAG_FAILURES if payload.failures else 0)
+            | (fr.FLAG_RETRIED if retried else 0)
+            | (fr.FLAG_BLOATED if memory.look() else 0)
         )
         frame = Frame(
             fr.RESULTS,

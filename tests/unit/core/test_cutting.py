@@ -109,7 +109,7 @@ def test_a_call_that_is_sent_ahead_is_an_ordinary_call_from_then_on():
     desk.done(first)
     choice = desk.scheduler.send_ahead("f", 1, now=desk.now)
     assert choice is not None
-    opened = ev.CallOpened(2, 1, None, OnFailure.STOP, 1, "f")
+    opened = ev.CallOpened(2, 1, None, OnFailure.STOP, items=1, name="f")
     assert desk.tell(ev.SentAhead(opened, *choice)) == []
     report = ev.ResultsArrived(choice[0], choice[1], 0, 1, last=True)
 
@@ -141,7 +141,7 @@ def test_nothing_is_sent_ahead_of_unknown_cost_or_without_a_worker():
 
 def test_many_items_are_sent_ahead_if_they_are_known_to_be_cheap():
     desk = Desk()
-    desk.tell(ev.CallOpened(1, 1, None, OnFailure.STOP, 1, "f"))
+    desk.tell(ev.CallOpened(1, 1, None, OnFailure.STOP, items=1, name="f"))
     (order,) = desk.come()
     desk.done(order, seconds=CHEAP)
 

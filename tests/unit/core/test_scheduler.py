@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from parmap._core import events as ev
-from parmap._core.books import GRACE, HURRIED_KILL_AFTER
+from parmap._core.books import GRACE
 from parmap._core.commands import (
     Assign,
     Deliver,
@@ -19,7 +19,7 @@ from parmap._core.commands import (
     TerminateWorker,
 )
 from parmap._core.events import IDLE, UNKNOWN, OnFailure
-from parmap._core.scheduler import START_BUDGET
+from parmap._core.scheduler import HURRIED_KILL_AFTER, START_BUDGET
 from parmap._core.workers import KILL_AFTER, START_TIMEOUT
 from parmap.errors import InternalError
 from support.scheduling import CHEAP, DEAR, Desk, orders, results, spans

@@ -11,6 +11,7 @@ from parmap._wire.frames import Frame, FrameReader
 from parmap._wire.payload import ERROR, pack_values, unpack
 from parmap._wire.pickling import Codec
 from parmap._worker import hygiene, tasks
+from parmap._worker.retried import Retried
 from parmap._worker.tasks import ChunkRun
 
 ITEMS = 6
@@ -41,6 +42,7 @@ class Page:
 
     drop = 0
     running = 0
+    began = 0
 
     def cut(self, chunk=CHUNK):
         """What the parent does: the number, and then the signal."""
@@ -55,7 +57,7 @@ def run(fn, page, *, marked, stops=False, count=ITEMS):
     flags |= fr.FLAG_STOP_ON_FAILURE if stops else 0
     frame = Frame(fr.CHUNK, chunk=CHUNK, first=FIRST, count=count, flags=flags)
     pretended: Any = wire
-    ChunkRun(frame, list(range(count)), fn, Codec("to caller"), pretended, page).run()
+    ChunkRun(frame, list(range(count)), fn, Codec("to caller"), pretended, page, Retried(())).run()
     return wire.frames
 
 

@@ -1,0 +1,88 @@
+"""What the three map functions do with their arguments, in common: check them, and open the call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from parmap import options
+from parmap._calls.inline import InlineSource
+from parmap._calls.remote import RemoteCall
+from parmap._calls.run import RemoteSource
+from parmap._express import MOST_ITEMS, express
+from parmap._pool_view import PoolView
+from parmap.pool import Pool, open_call, shared_driver
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from parmap._calls.run import Source
+    from parmap._core.events import OnFailure
+    from parmap._limits import Limits
+
+# Inputs that are short if their length is, and can be read again.
+_WHOLE = {list, tuple, range}
+
+
+def items_of(
+    items: Iterable[Any], more: Sequence[Iterable[Any]], *, strict: bool
+) -> tuple[Iterable[Any], bool]:
+    """The items of the call, and whether each is a tuple of arguments."""
+    options.check_iterables((items, *more))
+    if not more:
+        return items, False
+    lengths = [options.length_of(each) for each in (items, *more)]
+    if strict and None not in lengths and len(set(lengths)) > 1:
+        raise ValueError(f"strict=True, and the iterables have different lengths: {lengths}")
+    return zip(items, *more, strict=bool(strict)), True
+
+
+def open_source(
+    fn: Callable[..., Any],
+    *,
+    star: bool,
+    max_workers: int | None,
+    chunksize: int | None,
+    pool: Pool | PoolView | None,
+    limits: Limits,
+    on_failure: OnFailure,
+) -> Source:
+    """Check the options that the three functions share, and open the call."""
+    options.check_callable(fn)
+    size = options.check_chunksize(chunksize)
+    if isinstance(pool, PoolView):
+        limits = limits.over(pool.limits)
+        pool = pool.pool
+    if pool is not None:
+        if not isinstance(pool, Pool):
+            raise TypeError(f"pool must be a parmap.Pool or None, not {type(pool).__name__}")
+        if max_workers is not None:
+            raise TypeError("give either pool or max_workers: the pool has its own number")
+        cap = pool.max_workers
+    else:
+        cap = options.check_max_workers(max_workers)
+    if cap == 0:
+        return InlineSource(fn, star=star, on_failure=on_failure, limits=limits)
+    return open_call(
+        pool, fn, star=star, cap=cap, chunksize=size, on_failure=on_failure, limits=limits
+    )
+
+
+def express_call(
+    pool: object, fn: Callable[..., Any], items: object, max_workers: object
+) -> list[Any] | Source | None:
+    """A short call with the usual options: its results; or the call, if it is none after all.
+
+    None: open one.  That is also where wrong arguments are found out.
+    """
+    if type(items) not in _WHOLE or len(items) > MOST_ITEMS or not callable(fn):  # type: ignore[arg-type]
+        return None
+    if pool is None and (max_workers is None or (type(max_workers) is int and max_workers > 0)):
+        driver, cap = shared_driver(), max_workers or options.check_max_workers(None)
+    elif isinstance(pool, Pool) and max_workers is None:
+        driver, cap = pool._driver, pool.max_workers
+    else:
+        return None
+    if driver is None or not cap or driver.is_serving:
+        return None
+    outcome = express(driver, fn, items, cap)  # type: ignore[arg-type]
+    return RemoteSource(outcome) if isinstance(outcome, RemoteCall) else outcome

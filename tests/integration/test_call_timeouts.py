@@ -1,0 +1,131 @@
+"""`timeout`: the whole call has so much time, and what there is by then is not lost."""
+
+# mypy: disable-error-code="attr-defined"
+
+from __future__ import annotations
+
+import itertools
+import time
+
+import pytest
+
+from parmap import (
+    CallTimeoutError,
+    TaskFailure,
+    failure_of,
+    parallel_imap,
+    parallel_map,
+    parallel_starmap,
+)
+from support.gates import Gate, kept_pool
+from support.tasks import double
+
+FOREVER = 600
+
+
+@pytest.fixture(scope="module")
+def keeper(tmp_path_factory):
+    with kept_pool(tmp_path_factory) as keeper:
+        yield keeper
+
+
+@pytest.fixture
+def pool(keeper):
+    with keeper.lend() as pool:
+        yield pool
+
+
+@pytest.mark.parametrize("mode", ["raise", "group", "return"])
+def test_what_there_is_when_the_time_is_over_comes_with_the_error(mode, pool):
+    """One entry per item: values, failures, and failures that say "not finished"."""
+
+    def task(x):
+        if x == 1 and mode != "raise":
+            raise ValueError(x)
+        return time.sleep(FOREVER) if x == 3 else x
+
+    with pytest.raises(CallTimeoutError) as caught:
+        parallel_map(task, range(4), timeout=1.0, on_error=mode, chunksize=1, pool=pool)
+
+    results = caught.value.results
+    assert isinstance(caught.value, TimeoutError)
+    assert len(results) == 4
+    assert (results[0], results[2]) == (0, 2)
+    if mode != "raise":
+        assert isinstance(results[1].error, ValueError)
+        assert failure_of(results[1].error) == results[1]
+    assert isinstance(results[3], TaskFailure)
+    assert (results[3].index, type(results[3].error)) == (3, CallTimeoutError)
+
+
+def test_items_that_never_began_have_their_entries_too(pool):
+    with pytest.raises(CallTimeoutError) as caught:
+        parallel_starmap(time.sleep, [(FOREVER,) for _ in range(50)], timeout=0.2, pool=pool)
+
+    assert [each.index for each in caught.value.results] == list(range(50))
+    assert "50 of 50 items" in str(caught.value)
+
+
+def test_a_failure_that_came_before_is_raised_and_not_the_timeout(pool):
+    def task(x):
+        if x == 0:
+            raise ValueError(x)
+        time.sleep(FOREVER)
+
+    with pytest.raises(ValueError, match="0"):
+        parallel_map(task, range(2), timeout=0.5, chunksize=1, pool=pool)
+
+
+def test_a_call_that_is_done_in_time_knows_nothing_of_it(pool):
+    assert parallel_map(double, range(5), timeout=30, pool=pool) == [0, 2, 4, 6, 8]
+
+
+def test_the_results_that_arrive_while_the_call_is_being_ended_are_kept(pool):
+    """Within the grace that running items get."""
+
+    def task(x):
+        time.sleep(0.25)
+        return x
+
+    with pytest.raises(CallTimeoutError) as caught:
+        parallel_map(task, range(2), timeout=0.2, chunksize=1, pool=pool)
+
+    assert caught.value.results == [0, 1]
+
+
+def test_an_endless_input_is_no_way_round_it(pool):
+    with pytest.raises(CallTimeoutError) as caught:
+        parallel_map(double, itertools.count(), timeout=0.2, pool=pool)
+
+    values = [each for each in caught.value.results if not isinstance(each, TaskFailure)]
+    assert values == [2 * n for n in range(len(values))]
+
+
+def test_a_lazy_map_strikes_only_where_the_next_result_is_not_ready(tmp_path, pool):
+    gate = Gate(tmp_path / "gate")
+
+    def task(x):
+        if x == 3:
+            gate.wait()
+        return x
+
+    with parallel_imap(task, range(4), timeout=0.4, chunksize=1, pool=pool) as results:
+        first = [next(results)]
+        time.sleep(0.5)  # the consumer is slow: by then the time is over, and the results are there
+        rest = [next(results), next(results)]
+        with pytest.raises(CallTimeoutError):
+            next(results)
+        assert (first, rest) == ([0], [1, 2])
+        assert list(results) == []
+    gate.open()
+
+
+def test_no_time_at_all_is_enough_for_what_is_inline():
+    with pytest.raises(CallTimeoutError):
+        parallel_map(double, [1, 2], timeout=0, max_workers=0)
+
+
+@pytest.mark.parametrize("value", [-1, True, "1", float("nan")])
+def test_a_timeout_that_is_none_is_refused_at_the_door(value):
+    with pytest.raises((TypeError, ValueError), match="timeout"):
+        parallel_map(double, [1], timeout=value)
