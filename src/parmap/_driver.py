@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import threading
+import time
 from contextlib import contextmanager
-from dataclasses import dataclass
-from queue import Empty
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
 from parmap._calls import surroundings
-from parmap._calls.remote import Ended, Lost, RemoteCall, Report
+from parmap._calls.references import References
+from parmap._calls.remote import Ended, Lost, RemoteCall, Report, next_in
+from parmap._calls.statistics import PoolStatistics
 from parmap._calls.verdicts import closed, error_of
 from parmap._core import commands as cmd
 from parmap._core import events as ev
@@ -31,38 +31,6 @@ if TYPE_CHECKING:
     from parmap._loop import Claims
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolStatistics:
-    """What a pool has, and what it has done so far: `Pool.statistics`.
-
-    Attributes:
-        workers: processes that are there, those included that start or leave.
-        busy, idle: of these, those that have work, and those that wait for it.
-        calls: calls in progress; each submitted task is one.
-        waiting: items of them that no worker has, those included that rest before a retry.
-        running: items that are at a worker.
-        done: items that have an outcome, failures included.
-        lost: runs that cost their worker.
-        timed_out: runs that were ended because of `task_timeout`.
-        retried: runs that were followed by another one of the same item.
-        recycled: workers that were replaced because of their age or size.
-        started: workers that were started.
-    """
-
-    workers: int
-    busy: int
-    idle: int
-    calls: int
-    waiting: int
-    running: int
-    done: int
-    lost: int
-    timed_out: int
-    retried: int
-    recycled: int
-    started: int
 
 
 class Driver(Loop[ev.Event, cmd.Command]):
@@ -88,6 +56,7 @@ class Driver(Loop[ev.Event, cmd.Command]):
             name, limit=limit, idle_timeout=idle_timeout, max_tasks=max_tasks
         )
         self._calls: dict[int, RemoteCall] = {}
+        self._references = References()
         self._started = 0  # workers so far, for their names
         self._closing = False
         self._exiting = False
@@ -104,17 +73,30 @@ class Driver(Loop[ev.Event, cmd.Command]):
         if self._over.is_set():  # the loop did not see it any more
             self._calls.pop(call.id, None)
             raise PoolClosedError(self._why_closed())
-        self.post(call.opened())
 
-    def wait_for(self, mailbox: SimpleQueue[T], timeout: float | None) -> T | None:
-        """The next thing in a mailbox, or None if nothing comes within `timeout` seconds."""
-        try:
-            if timeout is not None:
-                return mailbox.get(timeout=timeout) if timeout > 0 else mailbox.get_nowait()
-        except Empty:
-            return None
-        self.drive_until(lambda: not mailbox.empty())
+    def wait_for(
+        self, mailbox: SimpleQueue[T], timeout: float | None, own: int, *, insist: bool
+    ) -> T | None:
+        """The next thing in a mailbox, or None if nothing comes within `timeout` seconds.
+
+        Whoever waits, drives.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        left = timeout
+        while mailbox.empty():
+            drives = self.drive_until(lambda: not mailbox.empty(), left, insist=insist, own=own)
+            if end is not None:
+                left = max(0.0, end - time.monotonic())
+            if not drives:
+                return next_in(mailbox, left)
+            if left == 0.0 and mailbox.empty():
+                return None
         return mailbox.get()
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether a call is open, or none can be."""
+        return bool(self._calls) or self._closing or not self.alive
 
     @property
     def packing(self) -> bool:
@@ -123,7 +105,7 @@ class Driver(Loop[ev.Event, cmd.Command]):
         That worker has the chunk already as far as the core knows; to wait for it here would be to
         wait for ever.
         """
-        return self._packing and threading.current_thread() is self._thread
+        return self._packing and self._wheel.mine
 
     def parked(self) -> Claims | None:
         """Workers without a call do nothing."""
@@ -190,6 +172,12 @@ class Driver(Loop[ev.Event, cmd.Command]):
             return f"{self.name} belongs to the process that made it; make one of your own here"
         return f"{self.name} has been shut down" + (f": {self._broken}" if self._broken else "")
 
+    def _open_calls(self) -> int:
+        return len(self._calls)
+
+    def _others_wait(self, own: int | None) -> bool:
+        return len(self._calls) > (own in self._calls)
+
     def _ended(self) -> None:
         self._closing = True
         for call in list(self._calls.values()):
@@ -202,6 +190,8 @@ class Driver(Loop[ev.Event, cmd.Command]):
         match frame.kind:
             case fr.RESULTS:
                 self._hear_results(peer, frame)
+            case fr.CUT:
+                self._tell(ev.ChunkCut(peer.number, frame.chunk, frame.first))
             case fr.READY:
                 up = frame.extra == 0
                 self._tell(ev.WorkerUp(peer.number) if up else ev.WorkerReady(peer.number))
@@ -258,6 +248,7 @@ class Driver(Loop[ev.Event, cmd.Command]):
         peer: Peer,
         command: (
             cmd.DropChunks
+            | cmd.CutChunks
             | cmd.LookAt
             | cmd.StopWorker
             | cmd.TerminateWorker
@@ -266,7 +257,7 @@ class Driver(Loop[ev.Event, cmd.Command]):
         ),
     ) -> None:
         match command:
-            case cmd.DropChunks(_, chunk):
+            case cmd.DropChunks(_, chunk) | cmd.CutChunks(_, chunk):
                 peer.drop_chunks(chunk)
             case cmd.StopWorker():
                 peer.post(Frame(fr.STOP))
@@ -307,12 +298,11 @@ class Driver(Loop[ev.Event, cmd.Command]):
         if peer.surroundings is not call.surroundings:
             peer.surroundings = call.surroundings
             peer.post(Frame(fr.ADOPT, segments=[call.surroundings.data]))
-        if call.id not in peer.functions:
-            peer.functions.add(call.id)
-            peer.post(call.function_frame(), call.give_back)
         with self._packing_here():
-            frame, payload = call.chunk_frame(command)  # pickling: user code
-        peer.post(frame, payload.close)
+            frame, done = call.chunk_frame(command)  # pickling: user code
+        if not call.is_alone:
+            self._forget(self._references.lend(peer, call, frame))
+        peer.post(frame, done)
         self._crew.flush(peer)
 
     @contextmanager
@@ -337,12 +327,19 @@ class Driver(Loop[ev.Event, cmd.Command]):
             call.tell(Lost(command, peer))
 
     def _finish(self, call: int, error: BaseException | None) -> None:
-        for peer in self._crew.members.values():
-            if call in peer.functions:
-                peer.functions.discard(call)
-                peer.post(Frame(fr.FORGET, call=call))
-                self._crew.flush(peer)
-        if (known := self._calls.pop(call, None)) is not None:
+        known = self._calls.pop(call, None)
+        if known is not None:
+            if not self._references.give_back(known):
+                self._forget(known.key)
             known.close()
             if not (self._exiting and isinstance(error, PoolClosedError)):
                 known.tell(Ended(error))
+
+    def _forget(self, key: int | None) -> None:
+        """The workers need the function of this key no more."""
+        if key is None:
+            return
+        for peer in self._crew.members.values():
+            if peer.functions.pop(key, None) is not None:
+                peer.post(Frame(fr.FORGET, call=key))
+                self._crew.flush(peer)

@@ -7,10 +7,10 @@
                         ▼               │
                         workers, one socket each, nothing shared between them
 
-Only the thread that drives touches the core and the crew.  Others leave events in the inbox and wake
-the loop.  The loop may be entered again from itself (user code that runs in it, pickling or a
-callback, may call parmap): each command is taken from the queue before it is obeyed, and no state is
-half-changed while user code runs.
+Only the thread that drives touches the core and the crew (`_wheel`: a thread of the loop's own, or a
+caller that waits).  Others leave events in the inbox and wake whoever drives.  The loop may be entered
+again from itself (user code that runs in it, pickling or a callback, may call parmap): each command is
+taken from the queue before it is obeyed, and no state is half-changed while user code runs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from parmap._hold import Hold
 from parmap._launch.crew import Crew
+from parmap._wheel import Wheel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,6 +68,7 @@ class Loop(Generic[E, C]):
         self._broken: BaseException | None = None
         self._pid = os.getpid()
         self._over = threading.Event()
+        self._wheel = Wheel()
         self._thread = threading.Thread(target=self._run, name=f"{name}-driver", daemon=True)
         self._thread.start()
         _loops.add(self)
@@ -76,28 +79,68 @@ class Loop(Generic[E, C]):
 
     # ------------------------------------------------------------------ for any thread
 
-    def post(self, event: E) -> None:
-        """Leave an event in the inbox.  Never waits; nothing happens once the loop has ended."""
+    def post(self, event: E, *, ring: bool = True) -> None:
+        """Leave an event in the inbox.  Never waits; nothing happens once the loop has ended.
+
+        `ring`: if nobody drives, somebody shall; False for whoever will do so themselves right away.
+        """
         if not self.alive:
             return
         self._inbox.append(event)
-        if not self._awake:
+        wheel = self._wheel
+        if wheel.holder is None:
+            if ring:
+                wheel.ring()
+        elif not self._awake and not wheel.mine:
             self._awake = True  # a few bytes at most are ever in the pipe
             self._crew.wake()
 
-    def drive_until(self, done: Callable[[], bool]) -> None:
-        """In the loop's own thread, where waiting would stop the loop: run it until `done`.
+    def drive_until(
+        self,
+        done: Callable[[], bool],
+        timeout: float | None = None,
+        *,
+        insist: bool = False,
+        own: int | None = None,
+    ) -> bool:
+        """Run the loop in this thread until `done`, or for `timeout` seconds.  False: others run it.
 
-        User code that the loop runs (pickling, a future's callback) may wait for parmap itself.
+        Then news come by themselves.  `insist`: the loop's own thread is asked to step back.  `own`:
+        a call of this thread, which will soon drive again if the call is still open.  May end early,
+        when a signal has come whose handler has been run by then.
+
+        Where this thread drives already, user code that the loop runs (pickling, a future's
+        callback) waits for parmap itself: waiting would stop the loop, so it is run from in here.
         """
-        if threading.current_thread() is self._thread:
+        if self._wheel.mine and self.alive:
             while not done() and not self._core.over:
                 self._turn()
+            return True
+        free = insist or self._wheel.holder is None
+        if not free or self._is_ending or not self.alive:
+            return False
+        hold = Hold(self._crew.interrupt)
+        hold.begin()
+        try:
+            if not self._take_wheel(hold, insist=insist):
+                return bool(hold.noted)
+            try:
+                self._drive(done, timeout, hold)
+            finally:
+                self._leave_wheel(own)
+        finally:
+            hold.end()
+        return True
+
+    def nudge(self) -> None:
+        """Let what was posted take its effect at once: if nobody drives, in this thread."""
+        if self._wheel.holder is None:
+            self.drive_until(lambda: True)
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait until no worker is left.  True if so."""
-        mine = self._pid == os.getpid() and threading.current_thread() is not self._thread
-        if mine and self._over.wait(timeout):
+        apart = threading.current_thread() is not self._thread and not self._wheel.mine
+        if self._pid == os.getpid() and apart and self._over.wait(timeout):
             self._thread.join()  # it tells those who still wait, and ends
         return not self.alive
 
@@ -135,22 +178,81 @@ class Loop(Generic[E, C]):
 
     def _run(self) -> None:
         try:
-            while not self._core.over:
-                self._turn()
+            while not self._is_ending:
+                if self._wheel.take_as_owner():
+                    self._drive_for_others()
+                    self._wheel.give()
+                self._wheel.doze()
+            if self._broken is not None:
+                raise self._broken
         except BaseException as error:  # our own bug: tell everybody who waits, then say so
             self._broken = error
             raise
         finally:
+            while not self._wheel.take_as_owner():
+                self._wheel.doze()
             self._crew.end()  # somebody is left only if the loop broke
             self._over.set()
+            self._wheel.give()  # whoever has asked for it finds nothing to do
             self._ended()
 
-    def _turn(self) -> None:
+    @property
+    def _is_ending(self) -> bool:
+        return self._core.over or self._broken is not None
+
+    def _drive_for_others(self) -> None:
+        """In the loop's own thread: until a caller wants to drive, or may soon.
+
+        Callers come in rows, and behind the last open one is the best moment to make room.
+        """
+        while not (self._is_ending or self._wheel.wanted):
+            before = self._open_calls()
+            self._turn()
+            if before and not self._open_calls():
+                return
+
+    def _take_wheel(self, hold: Hold, *, insist: bool) -> bool:
+        if self._wheel.take():
+            return True
+        hold.lock = self._wheel.ask() if insist else None
+        if hold.lock is None:
+            return False
+        self._crew.wake()
+        return not hold.noted and self._wheel.wait(hold.lock)
+
+    def _drive(self, done: Callable[[], bool], timeout: float | None, hold: Hold) -> None:
+        try:
+            if timeout is None:
+                self._catch_up()
+                while not (done() or hold.noted or self._is_ending):
+                    self._turn()
+            else:
+                self._drive_for(timeout, done, hold)
+        except BaseException as error:
+            self._broken = error  # our own bug, which the loop's thread makes known to everybody
+
+    def _drive_for(self, timeout: float, done: Callable[[], bool], hold: Hold) -> None:
+        end = time.monotonic() + timeout
+        while not (done() or hold.noted or self._is_ending):
+            left = end - time.monotonic()
+            self._turn(max(0.0, left))
+            if left <= 0:
+                return
+
+    def _leave_wheel(self, own: int | None) -> None:
+        self._wheel.leave()
+        if self._inbox or self._commands or self._is_ending or self._others_wait(own):
+            self._wheel.ring()
+
+    def _turn(self, longest: float | None = None) -> None:
         """One round: obey and listen to callers, then wait and listen to workers."""
         self._catch_up()
         if self._core.over:
             return
-        for peer, frame in self._crew.wait(self._patience()):
+        patience = self._patience()
+        if longest is not None and (patience is None or longest < patience):
+            patience = longest
+        for peer, frame in self._crew.wait(patience):
             if frame is not None:
                 self._hear(peer, frame)
             else:
@@ -190,6 +292,14 @@ class Loop(Generic[E, C]):
     def _obey(self, command: C) -> None:
         """The core has commanded something."""
         raise NotImplementedError
+
+    def _open_calls(self) -> int:
+        """How much there is to do for callers.  0 for a loop whose callers never drive."""
+        return 0
+
+    def _others_wait(self, own: int | None) -> bool:
+        """Whether there is more to do than for this call, whose caller has just driven."""
+        return self._open_calls() > 0
 
     def _ended(self) -> None:
         """The loop is over (`_broken`, if that is why): leave nobody waiting."""

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from parmap import options
 from parmap._calls.inline import InlineSource
+from parmap._calls.remote import RemoteCall
+from parmap._calls.run import RemoteSource
+from parmap._express import MOST_ITEMS, express
 from parmap._pool_view import PoolView
-from parmap.pool import Pool, open_call
+from parmap.pool import Pool, open_call, shared_driver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -16,6 +19,9 @@ if TYPE_CHECKING:
     from parmap._calls.run import Source
     from parmap._core.events import OnFailure
     from parmap._limits import Limits
+
+# Inputs that are short if their length is, and can be read again.
+_WHOLE = {list, tuple, range}
 
 
 def items_of(
@@ -69,3 +75,24 @@ def open_source(
     return open_call(
         pool, fn, star=star, cap=cap, chunksize=size, on_failure=on_failure, limits=limits
     )
+
+
+def express_call(
+    pool: object, fn: Callable[..., Any], items: object, max_workers: object
+) -> list[Any] | Source | None:
+    """A short call with the usual options: its results; or the call, if it is none after all.
+
+    None: open one.  That is also where wrong arguments are found out.
+    """
+    if type(items) not in _WHOLE or len(items) > MOST_ITEMS or not callable(fn):  # type: ignore[arg-type]
+        return None
+    if pool is None and (max_workers is None or (type(max_workers) is int and max_workers > 0)):
+        driver, cap = shared_driver(), max_workers or options.check_max_workers(None)
+    elif isinstance(pool, Pool) and max_workers is None:
+        driver, cap = pool._driver, pool.max_workers
+    else:
+        return None
+    if driver is None or not cap or driver.is_serving:
+        return None
+    outcome = express(driver, fn, items, cap)  # type: ignore[arg-type]
+    return RemoteSource(outcome) if isinstance(outcome, RemoteCall) else outcome

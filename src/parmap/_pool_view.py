@@ -14,7 +14,7 @@ from parmap.errors import PoolClosedError, SerializationError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from parmap._driver import PoolStatistics
+    from parmap._calls.statistics import PoolStatistics
     from parmap._limits import Retry
     from parmap.pool import Pool
 

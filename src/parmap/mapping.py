@@ -9,8 +9,8 @@ from parmap._calls.deadline import Deadline
 from parmap._calls.gather import gather
 from parmap._calls.stream import ResultIterator, open_stream
 from parmap._core.events import OnFailure
-from parmap._limits import check_limits, check_timeout
-from parmap._opening import items_of, open_source
+from parmap._limits import NO_LIMITS, check_limits, check_timeout
+from parmap._opening import express_call, items_of, open_source
 from parmap.observe.progress import ProgressReporter
 
 if TYPE_CHECKING:
@@ -160,6 +160,14 @@ def parallel_map(
     mode, shown = options.check_on_error(on_error), options.check_progress(progress)
     limits = check_limits(task_timeout, retry)
     deadline = Deadline(check_timeout("timeout", timeout))
+    usual = chunksize is None and not more and mode == "raise" and shown is False
+    if usual and timeout is None and limits == NO_LIMITS:
+        outcome = express_call(pool, fn, items, max_workers)
+        if isinstance(outcome, list):
+            return outcome
+        if outcome is not None:
+            reporter = ProgressReporter(progress=False, total=None)
+            return gather(outcome, items, mode, reporter, deadline)
     inputs, star = items_of(items, more, strict=strict)
     source = open_source(
         fn, star=star, max_workers=max_workers, chunksize=chunksize, pool=pool, limits=limits,

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 from parmap import options
 from parmap._calls import surroundings
 from parmap._calls.inline import InlineSource
+from parmap._calls.references import named
 from parmap._calls.remote import RemoteCall, encode_function
 from parmap._calls.run import RemoteSource, Source
 from parmap._calls.submit import kill, submit
 from parmap._driver import Driver
 from parmap._launch import launcher_for
 from parmap._launch.setup import Setup
-from parmap._limits import Limits, check_limits
+from parmap._limits import NO_LIMITS, Limits, check_limits
 from parmap._pool_view import PoolView
 from parmap._wire.pickling import Codec
 from parmap._words import printable
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
     from types import TracebackType
 
+    from parmap._calls.statistics import PoolStatistics
     from parmap._core.events import OnFailure
-    from parmap._driver import PoolStatistics
     from parmap._limits import Retry
 
 P = ParamSpec("P")
@@ -220,15 +221,18 @@ def open_call(
     if driver.packing:
         return InlineSource(fn, star=star, on_failure=on_failure, limits=limits)
     codec = Codec("to worker")
+    # What a worker keeps comes without limits.
+    name = named(fn) if limits == NO_LIMITS else None
     call = RemoteCall(
         driver,
-        encode_function(codec, fn, "fn", limits),
+        name or encode_function(codec, fn, "fn", limits),
         star=star,
         cap=cap,
         chunksize=chunksize,
         on_failure=on_failure,
         surroundings=surroundings.encoded(),
         codec=codec,
+        by_reference=name is not None,
         limits=limits,
     )
     driver.open(call)
@@ -248,6 +252,11 @@ def shutdown() -> None:
     _shared.end()
 
 
+def shared_driver() -> Driver | None:
+    """The engine of the shared pool, if there is one."""
+    return _shared.existing()
+
+
 class _Shared:
     """The process-wide pool: made at the first call, remade after `shutdown` and in forked children."""
 
@@ -264,6 +273,9 @@ class _Shared:
                     name="parmap", shared=True,
                 )  # fmt: skip
             return self._driver
+
+    def existing(self) -> Driver | None:
+        return self._driver
 
     def end(self) -> None:
         with self._lock:

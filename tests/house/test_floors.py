@@ -15,7 +15,7 @@ FLOORS = (
     ("channel", "_channel", "checkpoint", "_worker"),
     ("_launch", "_calls"),
     ("foreign",),
-    ("_driver", "_loop", "_group", "_watching"),
+    ("_driver", "_loop", "_wheel", "_hold", "_express", "_group", "_watching"),
     ("workers", "pool"),
     ("mapping", "observe", "integrations", "testing"),
     ("compat",),

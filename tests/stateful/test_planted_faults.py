@@ -20,6 +20,7 @@ from parmap._core.workers import Staff, Worker
 from parmap.errors import InternalError
 from stateful.test_scheduler_machine import SchedulerMachine
 from support.planting import plant
+from unit.core import test_cutting as cutting_tests
 from unit.core import test_deadlines as deadline_tests
 from unit.core import test_losses as loss_tests
 from unit.core import test_scheduler as unit_tests
@@ -55,6 +56,24 @@ BY_THE_MACHINE = {
     ),
     "a call ends while workers still hold items of it": Fault(
         Call, "finished", "and not self.workers", ""
+    ),
+    "a cut forgets what the worker has not begun": Fault(
+        scheduler, "take_back", "Piece(stop, first.stop, first.solo)", "Piece(0, 0)"
+    ),
+    "a cut gives back the item that is being run": Fault(
+        scheduler, "take_back", "max(stop, first.next)", "max(stop - 1, first.next)"
+    ),
+    "a cut leaves the chunk as long as it was": Fault(
+        scheduler, "take_back", "first.stop = min(first.stop, stop)", "pass"
+    ),
+    "a cut forgets the chunk behind the first one": Fault(
+        scheduler, "take_back", "for chunk in later", "for chunk in ()"
+    ),
+    "a chunk is cut a second time": Fault(
+        scheduler, "cut_overdue", "worker.overdue_at = None", "pass"
+    ),
+    "a call that comes with all its items is not ended": Fault(
+        Scheduler, "_open_call", "book.input_ended = True", "pass"
     ),
     "deaths before a chunk is begun are free for ever": Fault(
         losses, "guilty_item", "call.free_deaths += 1", "pass"
@@ -222,6 +241,26 @@ BY_A_UNIT_TEST = {
         ),
         deadline_tests.test_a_marked_item_is_looked_at_only_when_its_time_could_be_over,
     ),
+    "a worker that is being cut is sent another chunk": (
+        Fault(dispatch, "_with_room", "first.id <= worker.cut_to", "False"),
+        cutting_tests.test_a_worker_that_is_being_cut_is_sent_nothing,
+    ),
+    "a worker that goes is cut": (
+        Fault(scheduler, "cut_overdue", "worker.state is WorkerState.BUSY", "True"),
+        cutting_tests.test_a_worker_that_was_told_to_go_is_not_cut_as_well,
+    ),
+    "the second chunk is watched from when the first one began": (
+        Fault(Scheduler, "_close_chunk", "watch(worker, book, self._now)", "pass"),
+        cutting_tests.test_a_second_chunk_is_watched_from_when_it_becomes_the_first,
+    ),
+    "what is sent ahead does not keep its worker": (
+        Fault(Staff, "fresh", "worker.expect(Step.RETIRE, now + self._idle_timeout)", "pass"),
+        cutting_tests.test_the_rest_of_a_worker_begins_anew_when_something_is_sent_ahead,
+    ),
+    "a short map is sent ahead of an open call": (
+        Fault(Scheduler, "send_ahead", "if self.calls or self._closing", "if self._closing"),
+        cutting_tests.test_nothing_is_sent_ahead_of_an_open_call,
+    ),
     "a worker that never begins is waited for": (
         Fault(ItemClock, "is_broken", "now >= self._begin_by", "False"),
         deadline_tests.test_a_chunk_that_has_not_been_begun_is_not_timed,
@@ -243,7 +282,12 @@ BY_A_UNIT_TEST = {
         unit_tests.test_progress_makes_deaths_free_again,
     ),
     "a second chunk waits behind a dear one": (
-        Fault(dispatch, "_with_room", "not call.sizer.prefetches", "False"),
+        Fault(
+            dispatch,
+            "_with_room",
+            "not call.sizer.prefetches(call.waiting, len(call.workers))",
+            "False",
+        ),
         unit_tests.test_a_second_chunk_waits_at_a_busy_worker_only_behind_a_short_one,
     ),
     "prefetch starves the other call": (

@@ -13,6 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from parmap._core.chunking import OVERRUN, TARGET_SECONDS
 from parmap._core.events import OnFailure
 from parmap._core.retry import ONCE, RetryPolicy
 from support.pretend_world import Fate, Process, Start, World
@@ -78,13 +79,15 @@ class SchedulerMachine(RuleBasedStateMachine):
         cost=st.sampled_from([1e-6, 1e-6, 1e-3, 1e-3, 0.05]),
         cursed=rarely(True),
         count=st.one_of(st.integers(0, 40), st.just(40)),
-        whole=st.booleans(),
+        whole=st.sampled_from(["at once", "in parts", "not yet"]),
+        name=st.sampled_from([None, "f"]),
         task_timeout=st.sampled_from([None, 0.2, 0.2, 5.0]),
         retry=st.one_of(st.just(ONCE), RETRIES),
     )
     def open_call(
-        self, cap, chunksize, on_failure, fates, cost, cursed, count, whole, task_timeout, retry
-    ) -> None:
+        self, cap, chunksize, on_failure, fates, cost, cursed, count, whole, name, task_timeout,
+        retry,
+    ) -> None:  # fmt: skip
         call = self.world.open_call(
             cap=cap,
             chunksize=chunksize,
@@ -92,11 +95,14 @@ class SchedulerMachine(RuleBasedStateMachine):
             fates=fates,
             cost=cost,
             cursed=cursed,
+            items=count if whole == "at once" else None,
+            name=name,
             task_timeout=task_timeout,
             retry=retry,
         )
-        self.world.feed(call, count)
-        if whole:
+        if whole != "at once":
+            self.world.feed(call, count)
+        if whole == "in parts":
             self.world.end_input(call)
 
     @precondition(lambda self: len(self.world.calls) < 3)
@@ -197,10 +203,22 @@ class SchedulerMachine(RuleBasedStateMachine):
     def report(self, pick: int) -> None:
         self.world.report(self.one(pick, lambda process: process.between_items))
 
-    @among(lambda process: process.between_items)
+    @among(lambda process: process.sits_on_items)
+    @rule(pick=PICK, heard=rarely(False), steps=st.integers(0, 4))
+    def run_late(self, pick: int, *, heard: bool, steps: int) -> None:
+        process = self.one(pick, lambda process: process.sits_on_items)
+        self.world.wait(OVERRUN * TARGET_SECONDS)
+        if heard:
+            self.world.hear_the_cut(process)
+        for _ in range(steps):
+            self.world.work(process)
+
+    @among(lambda process: process.signalled_to_cut and process.jobs)
     @rule(pick=PICK)
-    def give_back(self, pick: int) -> None:
-        self.world.give_back(self.one(pick, lambda process: process.between_items))
+    def hear_the_cut(self, pick: int) -> None:
+        self.world.hear_the_cut(
+            self.one(pick, lambda process: process.signalled_to_cut and process.jobs)
+        )
 
     @among(lambda process: process.pipe)
     @rule(pick=PICK, messages=st.integers(1, 3))

@@ -19,6 +19,7 @@ from parmap._core import commands as cmd
 from parmap._core import events as ev
 from parmap._core.blame import FREE_DEATHS
 from parmap._core.books import GRACE
+from parmap._core.chunking import OVERRUN, TARGET_SECONDS
 from parmap._core.commands import Loss
 from parmap._core.deadlines import BEGIN_WITHIN
 from parmap._core.events import IDLE, UNKNOWN, OnFailure
@@ -124,6 +125,11 @@ class Held:
     stop: int
     marked: bool
     start: int
+    since: float = 0.0  # it has been the first one
+
+    @property
+    def several(self) -> bool:
+        return self.stop - self.next > 1
 
 
 @dataclass
@@ -155,6 +161,8 @@ class Process:
     signalled: bool = False
     stopping: bool = False
     drop: int = 0
+    cut_to: int = 0
+    signalled_to_cut: bool = False  # and has not been heard
     control: int = IDLE
     began: float = 0.0  # the item that it is in, or was in last
     question: bool = False  # asked which item it is in,
@@ -177,6 +185,11 @@ class Process:
     @property
     def runs(self) -> bool:
         return self.alive and not self.asked
+
+    @property
+    def sits_on_items(self) -> bool:
+        """It has begun a chunk of several items."""
+        return self.runs and bool(self.jobs) and self.jobs[0].begun and self.held[0].several
 
     @property
     def between_items(self) -> bool:
@@ -221,6 +234,8 @@ class World:
         fates: tuple[Fate, ...] = (),
         cost: float = 1e-6,
         cursed: bool = False,
+        items: int | None = None,
+        name: str | None = None,
         task_timeout: float | None = None,
         retry: RetryPolicy = ONCE,
     ) -> int:
@@ -235,7 +250,13 @@ class World:
             book.stop(0)
         else:
             self.failed_starts = 0
-        self.tell(ev.CallOpened(book.id, cap, chunksize, on_failure, task_timeout, retry))
+        if items is not None:
+            book.wait_again(0, items)
+            book.added = items
+            book.input_ended = book.all_fed = True
+        self.tell(
+            ev.CallOpened(book.id, cap, chunksize, on_failure, task_timeout, retry, items, name)
+        )
         return book.id
 
     def feed(self, call: int, count: int) -> None:
@@ -390,10 +411,17 @@ class World:
         if last:
             process.jobs.popleft()
 
-    def give_back(self, process: Process) -> None:
-        """The chunk has overrun: its rest goes back."""
-        if process.between_items and process.jobs[0].order.patience is not None:
-            self.report(process, last=True)
+    def hear_the_cut(self, process: Process) -> bool:
+        """The signal arrives, in an item or between two.  It may also come too late, or never."""
+        if not (process.runs and process.signalled_to_cut and process.jobs):
+            return False
+        process.signalled_to_cut = False
+        job = process.jobs[0]
+        if not job.begun or process.drop < job.order.chunk:
+            return False  # it is between two chunks, or was meant for an earlier one
+        stop = job.index + job.inside
+        process.pipe.append(ev.ChunkCut(process.number, job.order.chunk, stop))
+        return True
 
     def kill(self, process: Process) -> None:
         """Somebody kills it.  What it has written stays in the pipe."""
@@ -539,7 +567,7 @@ class World:
     def _inside(self, process: Process, job: Job) -> bool:
         fate = self._fate(process)
         if fate in ENDLESS:
-            return False
+            return self.hear_the_cut(process)
         if fate in (Fate.POISON, Fate.FRAIL):
             process.alive = False
             return True
@@ -576,7 +604,18 @@ class World:
                 self._fail_all("initializer")
             case ev.ResultsArrived():
                 self._hear_results(process, event)
+            case ev.ChunkCut():
+                self._hear_cut(process, event)
         self.tell(event)
+
+    def _hear_cut(self, process: Process, event: ev.ChunkCut) -> None:
+        assert process.held[0].chunk == event.chunk
+        first, *later = process.held
+        given_back = [(first, max(event.stop, first.next))]
+        given_back += [(held, held.next) for held in later]
+        for held, stop in given_back:
+            held.call.wait_again(stop, held.stop)
+            held.stop = min(held.stop, stop)
 
     def _hear_results(self, process: Process, event: ev.ResultsArrived) -> None:
         held = process.held[0]
@@ -592,6 +631,8 @@ class World:
         if event.last:
             process.held.popleft()
             book.wait_again(held.next, held.stop)
+            if process.held:
+                process.held[0].since = self.now
             process.tasks -= held.stop - held.next
         if event.failed and not again:
             book.failed(event.failed[0])
@@ -693,6 +734,9 @@ class World:
                 process = self.processes[number]
                 self._check_unwanted(process, chunk)
                 process.drop = max(process.drop, chunk)
+                process.signalled_to_cut = True  # it is the same signal
+            case cmd.CutChunks(number, chunk):
+                self._obey_cut(self.processes[number], chunk)
             case cmd.FinishCall(call):
                 self._obey_finish(call, None)
             case cmd.FailCall(call, reason):
@@ -726,7 +770,7 @@ class World:
         assert order.stop_on_failure == (book.on_failure is not OnFailure.CONTINUE)
         book.waiting.difference_update(items)
         process.held.append(
-            Held(order.chunk, book, order.start, order.stop, order.marked, order.start)
+            Held(order.chunk, book, order.start, order.stop, order.marked, order.start, self.now)
         )
         if len(process.held) == 1:
             process.heard = self.now
@@ -738,6 +782,16 @@ class World:
         assert in_order == sorted(in_order), "an item waits behind a later one"
         assert {held.call.id for held in process.held} == {book.id}, "chunks of two calls"
         assert len(self._serving(book)) <= book.cap, f"call {book.id} has too many workers"
+
+    def _obey_cut(self, process: Process, chunk: int) -> None:
+        first = process.held[0]
+        assert first.call.chunksize is None, "a size that the caller has fixed is cut"
+        assert not process.told, "a worker that goes is told to give something back"
+        assert self.now >= first.since + OVERRUN * TARGET_SECONDS, "it is cut before it is overdue"
+        assert first.chunk > process.cut_to, "a chunk is cut twice"
+        assert chunk == process.held[-1].chunk
+        process.drop = process.cut_to = chunk
+        process.signalled_to_cut = True
 
     def _settle(self, call: int, items: range) -> None:
         book = self.calls[call]
@@ -850,7 +904,8 @@ class World:
 
     def _check_unwanted(self, process: Process, chunk: float = math.inf) -> None:
         for held in process.held:
-            assert held.chunk > chunk or held.next >= held.call.stop_at, (
+            nothing = held.next == held.stop
+            assert held.chunk > chunk or nothing or held.next >= held.call.stop_at, (
                 f"worker {process.number} is told to leave items {held.next}.. of call "
                 f"{held.call.id}, which are wanted up to {held.call.stop_at}"
             )
@@ -885,6 +940,16 @@ class World:
             else:
                 needed = self.idle_timeout is not None
             assert (worker.deadline is not None) == needed, f"{worker}: deadline {needed=}"
+            self._check_overdue(process, worker.overdue_at)
+
+    def _check_overdue(self, process: Process, at: float | None) -> None:
+        """Whoever sits on more than the item that it runs is watched, until it is cut."""
+        held = process.held
+        more = sum(each.stop - each.next for each in held) > 1
+        if not held or held[0].call.chunksize is not None:
+            assert at is None
+        elif more and not process.told and held[0].chunk > process.cut_to:
+            assert at is not None, f"worker {process.number} may sit on its items for ever"
 
     def _check_limits(self, process: Process, worker: Worker) -> None:
         """Nobody takes longer than it may, without somebody looking; nobody rests too long."""

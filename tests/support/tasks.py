@@ -153,3 +153,23 @@ class KillsInPickle:
     def __reduce__(self) -> Any:
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError("not reached")
+
+
+def through_a_gate(item: tuple[str, str, int]) -> int:
+    """Pass, open the gate, or wait until somebody has."""
+    from support.gates import Gate
+
+    path, what, number = item
+    gate = Gate(path)
+    if what == "wait":
+        gate.wait()
+    elif what == "open":
+        gate.open()
+    return number
+
+
+def exit_if_told(x: int) -> int:
+    """End the process if told so."""
+    if x:
+        os._exit(3)
+    return x

@@ -45,11 +45,15 @@ class Feeder:
         if self._inputs is None or room < 1:
             return 0.0
         batch: list[Any] = []
-        began = now = time.monotonic()
+        clock, add, take = time.monotonic, batch.append, self._inputs.__next__
+        began = now = clock()
+        end = began + FLUSH_SECONDS
         try:
-            while len(batch) < room and now - began < FLUSH_SECONDS:
-                batch.append(next(self._inputs))
-                now = time.monotonic()
+            for _ in range(room):
+                add(take())
+                now = clock()
+                if now >= end:
+                    break
         except StopIteration:
             self._inputs = None
         except KeyboardInterrupt:

@@ -135,6 +135,9 @@ class _Collected:
         if batch.failed:
             self.failures += [each.failure for each in outcomes if type(each) is Failed]
             outcomes = [unwrap(each) for each in outcomes]
+        if batch.first == len(results):
+            results += outcomes
+            return
         end = batch.first + len(outcomes)
         if len(results) < end:
             results.extend([_MISSING] * (end - len(results)))

@@ -68,7 +68,7 @@ class Reader:
         """Decode a report; a result that cannot be unpickled fails its own item only."""
         values = unpack(report.segments, report.take_fds(), report.block, self._codec)
         if report.block:
-            return Batch(report.first, list(values))
+            return Batch(report.first, values if type(values) is list else list(values))
         outcomes = [
             self._load(item, report.first + place, report) for place, item in enumerate(values)
         ]

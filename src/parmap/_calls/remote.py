@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from parmap._calls.kept import Kept
 from parmap._core import events as ev
 from parmap._limits import NO_LIMITS, Limits
 from parmap._memory.host import close_quietly
 from parmap._wire import frames as fr
 from parmap._wire.frames import Frame
-from parmap._wire.payload import Payload, pack_values
+from parmap._wire.payload import pack_values
 from parmap._worker.retried import to_send
 from parmap.errors import SerializationError
 
@@ -110,9 +111,12 @@ class Engine(Protocol):
     @property
     def packing(self) -> bool: ...
     def open(self, call: RemoteCall) -> None: ...
-    def post(self, event: Event) -> None: ...
-    def wait_for(self, mailbox: SimpleQueue[T], timeout: float | None) -> T | None: ...
-    def drive_until(self, done: Callable[[], bool]) -> None: ...
+    def post(self, event: Event, *, ring: bool = True) -> None: ...
+    def nudge(self) -> None: ...
+    def wait_for(
+        self, mailbox: SimpleQueue[T], timeout: float | None, own: int, *, insist: bool
+    ) -> T | None: ...
+    def drive_until(self, done: Callable[[], bool], timeout: float | None = None) -> bool: ...
 
 
 class RemoteCall:
@@ -129,10 +133,14 @@ class RemoteCall:
         on_failure: ev.OnFailure,
         surroundings: Encoded,
         codec: Codec,
+        by_reference: bool = False,
         limits: Limits = NO_LIMITS,
     ) -> None:
+        """`by_reference`: nothing but a name, so a worker may keep the function for other calls."""
         self.id = next(_ids)
         self.function = function
+        self.key = self.id  # under which workers know the function
+        self.by_reference = by_reference
         self.star = star
         self.cap = cap
         self.chunksize = chunksize
@@ -147,64 +155,82 @@ class RemoteCall:
         self.ended = False
         self.engine = engine
         self._whole: Sequence[object] | None = None
-        self._items: dict[int, object] = {}
-        self._fed = 0
+        self._kept = Kept()  # if they come by and by
         self._lent = 0  # function frames that wait to be sent
         self._over = False
+        self._is_open = False
+        self.has_key = False
 
     # ------------------------------------------------------------------ the caller's side
 
-    def feed_all(self, items: Sequence[object]) -> None:
-        """Give all items at once.  The caller does not change the sequence afterwards."""
+    def open(self) -> None:
+        """Let the engine know of the call, unless it does."""
+        if not self._is_open:
+            self._open(None)
+
+    def _open(self, items: int | None) -> None:
+        self.engine.post(self._opened(items), ring=False)
+
+    def _opened(self, items: int | None) -> ev.CallOpened:
+        self._is_open = True
+        # A stream begins with one item, whatever is known: its first result is waited for.
+        name = bytes(self.function.data) if self.by_reference and items is not None else None
+        return ev.CallOpened(
+            self.id, self.cap, self.chunksize, self.on_failure, self.limits.task_timeout,
+            self.limits.policy(), items, name,
+        )  # fmt: skip
+
+    def adopt(self, items: Sequence[object]) -> ev.CallOpened:
+        """It was sent before it was opened: what there is to tell the engine's core."""
         self._whole = items
-        if items:
-            self.engine.post(ev.ItemsAdded(self.id, len(items)))
-        self.end_input()
+        return self._opened(len(items))
+
+    def feed_all(self, items: Sequence[object]) -> None:
+        """Open the call with all items.  The caller does not change the sequence afterwards."""
+        if not self._is_open:
+            self._whole = items
+            self._open(len(items))
 
     def feed(self, items: Sequence[object]) -> None:
         """Give some more items."""
-        self._items.update(zip(itertools.count(self._fed), items, strict=False))
-        self._fed += len(items)
+        self.open()
+        self._kept.add(items)
         if items:
-            self.engine.post(ev.ItemsAdded(self.id, len(items)))
+            self.engine.post(ev.ItemsAdded(self.id, len(items)), ring=False)
 
     def end_input(self) -> None:
         """No more items will come."""
-        self.engine.post(ev.InputEnded(self.id))
+        self.open()
+        self.engine.post(ev.InputEnded(self.id), ring=False)
 
-    def take(self, timeout: float | None = None) -> Report | Lost | Ended | None:
+    def take(
+        self, timeout: float | None = None, *, insist: bool = False
+    ) -> Report | Lost | Ended | None:
         """The next news of the call; None if there is none within `timeout` seconds.
 
-        After `Ended` nothing comes any more.
+        After `Ended` nothing comes any more.  Who waits drives the engine, if nobody else does;
+        `insist`: its own thread is asked to let this one.
         """
-        news = self.engine.wait_for(self.mailbox, timeout)
+        news = self.engine.wait_for(self.mailbox, timeout, self.id, insist=insist)
         if isinstance(news, Ended):
             self.ended = True
         return news
 
     def cancel(self, *, hurry: bool = False) -> None:
         """Give the call up: what has not started is dropped, what runs is ended; `Ended` follows."""
+        self.open()
         self.engine.post(ev.CallCancelled(self.id, hurry))
 
     def item(self, index: int) -> object:
         """The item, for as long as it is not released."""
-        return self._whole[index] if self._whole is not None else self._items[index]
+        return self.items(index, index + 1)[0]
 
     def release(self, first: int, count: int) -> None:
         """The caller has dealt with these items' outcomes and needs them no more."""
         if self._whole is None:
-            for index in range(first, first + count):
-                self._items.pop(index, None)
+            self._kept.release(first, count)
 
     # ------------------------------------------------------------------ the driver's side
-
-    def opened(self) -> ev.CallOpened:
-        """What the core is told of it."""
-        limits = self.limits
-        return ev.CallOpened(
-            self.id, self.cap, self.chunksize, self.on_failure,
-            limits.task_timeout, limits.policy(),
-        )  # fmt: skip
 
     def begin(self) -> bool:
         """Its first chunk is about to be sent; False if it is no longer wanted."""
@@ -219,15 +245,25 @@ class RemoteCall:
 
     def function_frame(self) -> Frame:
         """The function, for a worker that does not have it yet."""
-        self._lent += 1
-        function = self.function
-        limits = self.limits
-        flags = (fr.FLAG_LIMITED if limits.task_timeout is not None else 0) | (
-            fr.FLAG_REASONS if limits.retry is not None else 0
-        )
+        function = self.lend()
         return Frame(
-            fr.FUNCTION, call=self.id, flags=flags, segments=function.segments, fds=function.fds
+            fr.FUNCTION,
+            call=self.key,
+            flags=self.function_flags,
+            segments=function.segments,
+            fds=function.fds,
         )
+
+    @property
+    def function_flags(self) -> int:
+        limits = self.limits
+        limited = fr.FLAG_LIMITED if limits.task_timeout is not None else 0
+        return limited | (fr.FLAG_REASONS if limits.retry is not None else 0)
+
+    def lend(self) -> Encoded:
+        """The function, for a frame; `give_back` follows."""
+        self._lent += 1
+        return self.function
 
     def give_back(self) -> None:
         """A function frame has been sent, or dropped: its descriptors are not needed for it."""
@@ -239,8 +275,13 @@ class RemoteCall:
         self._over = True
         self._close_if_done()
 
-    def chunk_frame(self, command: Assign) -> tuple[Frame, Payload]:
-        """The items of a chunk, encoded.  What cannot be encoded travels as an error in its place."""
+    is_alone = False  # its function comes in its only chunk
+
+    def chunk_frame(self, command: Assign) -> tuple[Frame, Callable[[], object]]:
+        """The items of a chunk, encoded, and what is to be done once they are sent or dropped.
+
+        What cannot be encoded travels as an error in its place.
+        """
         payload = pack_values(self.items(command.start, command.stop), self.codec, self._what)
         flags = (
             (fr.FLAG_BLOCK if payload.block else 0)
@@ -250,16 +291,15 @@ class RemoteCall:
         )
         frame = Frame(
             fr.CHUNK,
-            call=self.id,
+            call=self.key,
             chunk=command.chunk,
             first=command.start,
             count=command.stop - command.start,
             flags=flags,
-            extra=int((command.patience or 0) * 1e9),
             segments=payload.segments,
             fds=payload.fds,
         )
-        return frame, payload
+        return frame, payload.close
 
     def _what(self, place: int) -> str:
         return "args" if self.star else "args[0]"
@@ -272,4 +312,14 @@ class RemoteCall:
         """The items of a chunk."""
         if self._whole is not None:
             return self._whole[start:stop]
-        return [self._items[index] for index in range(start, stop)]
+        return self._kept.get(start, stop)
+
+
+def next_in(mailbox: SimpleQueue[T], timeout: float | None) -> T | None:
+    """The next thing in a mailbox; None if there is none within `timeout` seconds."""
+    try:
+        if timeout is not None and timeout <= 0:
+            return mailbox.get_nowait()
+        return mailbox.get(timeout=timeout)
+    except Empty:
+        return None

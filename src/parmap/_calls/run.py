@@ -65,7 +65,7 @@ class RemoteSource:
 
     def next_batch(self, timeout: float | None = None) -> Batch | None:
         """The next outcomes; None at the end, or when none come within `timeout` seconds."""
-        news = self._call.take(timeout)
+        news = self._call.take(timeout, insist=timeout is None)
         if isinstance(news, Report):
             batch = self._reader.read(news)
         elif isinstance(news, Lost):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,16 @@ from parmap._calls.remote import Ended, Engine, Lost, RemoteCall, Report, encode
 from parmap._core import events as ev
 from parmap._core.events import OnFailure
 from parmap._limits import NO_LIMITS, Limits
+from parmap._wire import frames as fr
+from parmap._wire.frames import Frame
 from parmap._wire.pickling import Codec
 from parmap._worker.bound import Bound
 from parmap.errors import PoolClosedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from parmap._core.commands import Assign
 
 
 def submit(
@@ -35,6 +40,7 @@ def submit(
     call = SubmittedCall(future, engine, codec, fn, args, kwargs, limits)
     engine.open(call)
     call.feed_all([()])
+    engine.nudge()
     return future
 
 
@@ -61,14 +67,12 @@ class PoolFuture(Future[Any]):
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Wait for the call to end and return its error, or None."""
-        self._drive()
+        call, end = self.call, None if timeout is None else time.monotonic() + timeout
+        while call is not None and not self.done() and call.engine.drive_until(self.done, timeout):
+            if end is not None and (timeout := end - time.monotonic()) <= 0:
+                timeout = 0
+                break
         return super().exception(timeout)
-
-    def _drive(self) -> None:
-        """In a callback the loop itself would wait here, and nobody would run it."""
-        call = self.call
-        if call is not None:
-            call.engine.drive_until(self.done)
 
     def cancel(self) -> bool:
         """Cancel the call if it has not been sent to a worker yet."""
@@ -117,6 +121,23 @@ class SubmittedCall(RemoteCall):
         future.call = self
         shown = args[0] if len(args) == 1 and not kwargs else args
         self._reader = Reader(codec, lambda index: shown)
+
+    is_alone = True
+
+    def chunk_frame(self, command: Assign) -> tuple[Frame, Callable[[], object]]:
+        """The call with its arguments, as it was when it was submitted."""
+        function = self.lend()
+        frame = Frame(
+            fr.CHUNK,
+            call=self.id,
+            chunk=command.chunk,
+            first=command.start,
+            count=1,
+            flags=fr.FLAG_ALONE | fr.FLAG_MARK | self.function_flags,
+            segments=function.segments,
+            fds=function.fds,
+        )
+        return frame, self.give_back
 
     def begin(self) -> bool:
         """It is about to be sent; False if it was cancelled."""

@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import warnings
+from operator import is_not
 from typing import TYPE_CHECKING
 
 from parmap._wire.pickling import Codec, Encoded
@@ -17,39 +18,58 @@ if TYPE_CHECKING:
 
     from parmap._worker.surroundings import Surroundings
 
-_last: tuple[Surroundings, Encoded] | None = None
+_last: tuple[object, Encoded] | None = None
 
 
 def encoded() -> Encoded:
     """The surroundings as they travel; the very same object for as long as nothing changes."""
     global _last
-    now = capture()
+    glance = _glance()
     last = _last
-    if last is not None and last[0] == now:
+    if last is not None and last[0] == glance:
         return last[1]
+    now = capture()
     try:
         data = Codec("to worker").dumps(now, "surroundings")
     except SerializationError:
         # A warning filter with a category that cannot travel: the worker keeps the filters it has.
         data = Codec("to worker").dumps({**now, "filters": None}, "surroundings")
-    _last = now, data
+    _last = glance, data
     return data
+
+
+def _glance() -> tuple[object, ...]:
+    """Whatever `capture` would tell, as cheap to get and to compare as can be: each call looks.
+
+    The environment as the mapping keeps it: to decode every variable of it costs 50 us.
+    """
+    return (
+        _folder(),
+        sys.path[:],
+        dict(getattr(os.environ, "_data", os.environ)),
+        _log_levels(),
+        warnings.filters[:],
+        _reloads.count(),
+    )
 
 
 def capture() -> Surroundings:
     """What a loop in this process would see now."""
-    try:
-        cwd = os.getcwd()
-    except OSError:
-        cwd = None  # the folder was deleted; workers stay where they are
     return {
-        "cwd": cwd,
+        "cwd": _folder(),
         "path": list(sys.path),
         "environ": dict(os.environ),
         "levels": _log_levels(),
         "filters": list(warnings.filters),
         "reloads": _reloads.count(),
     }
+
+
+def _folder() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:
+        return None  # the folder was deleted; workers stay where they are
 
 
 def _log_levels() -> dict[str, int]:
@@ -75,7 +95,8 @@ class _Reloads:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._specs: dict[str, ModuleSpec | None] = {}
+        self._names: list[str] = []
+        self._specs: list[ModuleSpec | None] = []  # of the modules of these names
         self._known: set[str] = set()
         self._modules_seen = -1
         self._counts: dict[str, int] = {}
@@ -85,20 +106,29 @@ class _Reloads:
         with self._lock:
             if len(sys.modules) != self._modules_seen:
                 self._find_new()
-            for name, spec in self._specs.items():
-                now = getattr(sys.modules.get(name), "__spec__", None)
-                if now is not spec:
-                    self._specs[name] = now
-                    self._counts = {**self._counts, name: self._counts.get(name, 0) + 1}
+            specs = [
+                getattr(module, "__spec__", None) for module in map(sys.modules.get, self._names)
+            ]
+            if any(map(is_not, specs, self._specs)):  # a spec made anew equals the one before
+                self._note(specs)
             return self._counts
+
+    def _note(self, specs: list[ModuleSpec | None]) -> None:
+        for name, spec, before in zip(self._names, specs, self._specs, strict=True):
+            if spec is not before:
+                self._counts = {**self._counts, name: self._counts.get(name, 0) + 1}
+        self._specs = specs
 
     def _find_new(self) -> None:
         self._modules_seen = len(sys.modules)
         for name in sys.modules.keys() - self._known:
             self._known.add(name)
             module = sys.modules.get(name)
-            if name != "__main__" and changeable_file(module) is not None:
-                self._specs[name] = getattr(module, "__spec__", None)
+            if name == "__main__" or name.startswith("parmap."):
+                continue
+            if changeable_file(module) is not None:
+                self._names.append(name)
+                self._specs.append(getattr(module, "__spec__", None))
 
 
 _reloads = _Reloads()

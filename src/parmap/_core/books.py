@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
 
+from parmap._core.chunking import Costs
 from parmap._core.commands import Command, DropChunks, FailCall, FinishCall
 from parmap._core.events import OnFailure
 from parmap._core.retry import Rests
@@ -56,6 +57,7 @@ class Books:
         self._failed_starts = 0
         self._ids = count(1)
         self._turns = count(1)
+        self._costs = Costs()
         self._story: deque[tuple[float, object]] = deque(maxlen=40)
         self._touched: set[int] = set()  # calls that this event may have finished
         self._out: list[Command] = []
@@ -113,6 +115,7 @@ class Books:
             book = self.calls.get(number)
             if book is not None and book.finished:
                 del self.calls[number]
+                self._costs.remember(book.name, book.sizer.cost)
                 self._out.append(book.failure or FinishCall(number))
         self._touched.clear()
         if self._closing and not self.calls:

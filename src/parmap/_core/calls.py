@@ -11,7 +11,7 @@ from parmap._core.deadlines import LOOKS
 from parmap._core.retry import ONCE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Hashable, Iterable
 
     from parmap._core.commands import FailCall
     from parmap._core.events import OnFailure
@@ -40,6 +40,7 @@ class Call:
         "free_deaths",
         "id",
         "input_ended",
+        "name",
         "on_failure",
         "opened",
         "pieces",
@@ -82,6 +83,7 @@ class Call:
         self.free_deaths = 0  # workers lost in a row without anybody's fault and without progress
         self.opened = 0  # workers with a lower number are older than the call
         self.turn = 0  # when it was last served, for fairness
+        self.name: Hashable = None  # under which its cost is remembered
         self.failure: FailCall | None = None  # how it ends, if the engine cannot serve it
 
     def add(self, count: int) -> None:

@@ -7,24 +7,67 @@ make the price of a message vanish, little enough to keep the workers evenly loa
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
 # Measured (FACTS-engine.md, A): the optimum is flat between 2 and 4 ms; from 8 ms on trivial items
 # cost up to twice as much (unpickling out of the cache, no overlap of sending and running).
 TARGET_SECONDS = 0.003
 # A chunk may be wrong by this factor at most when the cost of items jumps, because it cannot be
 # longer than GROWTH times one that was measured.
 GROWTH = 8
-# A chunk that runs this many times longer than meant gives its rest back, for others to run.
+# A chunk that runs this many times longer than meant is cut short, for others to run its rest.
 OVERRUN = 4
 # Larger chunks of bytes no longer save anything and hold up the pipe.
-MAX_BYTES = 128 * 1024
+MAX_BYTES = 64 * 1024
+# The last chunks get smaller, so that all workers end together, but not smaller than this: a message
+# costs 0.1 ms or so, and what is left of the imbalance is no more than this.
+LEAST_SECONDS = 0.0003
 # From this cost on an item is marked (its index is noted before it runs): 2 clock reads and a store
 # are then below 1 % of it.
 MARK_SECONDS = 20e-6
 # So few items are marked even if they are tiny: a message costs more than all their marks.
 FEW = 16
-# A second chunk waits at the worker only if the first is this short: behind a longer one its items
-# would sit where no idle worker can take them.
-PREFETCH_SECONDS = 0.010
+# A second chunk waits at the worker while the first one runs, or the worker would idle for the time of
+# a message; behind a longer one than this it gains too little to be worth what it costs the balance.
+PREFETCH_SECONDS = 0.050
+# Chunks of this length are held back at the end, for whoever is free first.
+COARSE_SECONDS = 0.005
+# Functions whose items' cost is remembered.
+MOST_KNOWN = 256
+
+
+class Cost(NamedTuple):
+    """What one item of a call costs."""
+
+    seconds: float
+    nbytes: float
+    proven: int  # the largest number of items that came back within one report
+
+
+class Costs:
+    """What items have cost, by the name of their function, for the calls that follow."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[Hashable, Cost] = OrderedDict()
+
+    def of(self, name: Hashable) -> Cost | None:
+        """What is known; nothing of a call without a name (None)."""
+        return self._known.get(name)
+
+    def remember(self, name: Hashable, cost: Cost | None) -> None:
+        """Keep what a call has learned; the oldest names are forgotten."""
+        if name is None or cost is None:
+            return
+        self._known[name] = cost
+        self._known.move_to_end(name)
+        if len(self._known) > MOST_KNOWN:
+            self._known.popitem(last=False)
 
 
 class ChunkSizer:
@@ -57,6 +100,16 @@ class ChunkSizer:
             self._nbytes = max(size, (self._nbytes + size) / 2)
         self._proven = max(self._proven, items)
 
+    @property
+    def cost(self) -> Cost | None:
+        """What has been learned, for a later call."""
+        return None if self._cost is None else Cost(self._cost, self._nbytes, self._proven)
+
+    def recall(self, cost: Cost | None) -> None:
+        """Begin with what an earlier call has learned; should it be wrong, chunks are cut short."""
+        if cost is not None:
+            self._cost, self._nbytes, self._proven = cost
+
     def size(self, waiting: int, *, more_to_come: bool, workers: int) -> int:
         """Items for the next chunk when `waiting` items wait and `workers` may share them."""
         if self._fixed is not None:
@@ -68,7 +121,8 @@ class ChunkSizer:
             wanted = min(wanted, int(MAX_BYTES / self._nbytes))
         if not more_to_come:
             # Guided: the last chunks get smaller, so that the workers finish together.
-            wanted = min(wanted, -(-waiting // (2 * workers)))
+            least = int(LEAST_SECONDS / max(self._cost, 1e-9))
+            wanted = min(wanted, max(least, -(-waiting // (2 * workers))))
         return max(1, min(wanted, waiting))
 
     def chunks(self, waiting: int) -> int:
@@ -88,14 +142,15 @@ class ChunkSizer:
         """Whether the items of a chunk of so many are noted one by one before they run."""
         return items <= FEW or self._cost is None or self._cost >= MARK_SECONDS
 
-    @property
-    def prefetches(self) -> bool:
+    def prefetches(self, waiting: int, workers: int) -> bool:
         """Whether a second chunk may wait at a worker while the first one runs."""
         if self._cost is None:
             return False
-        return self._cost * (self._fixed or 1) < PREFETCH_SECONDS
+        seconds = self._cost * (self._fixed or 1)
+        return seconds < COARSE_SECONDS or (seconds < PREFETCH_SECONDS and waiting > workers)
 
-    @property
-    def patience(self) -> float | None:
-        """Seconds after which a chunk's rest is given back; None: a fixed size is kept whole."""
-        return OVERRUN * TARGET_SECONDS if self._fixed is None else None
+    def patience(self, items: int) -> float | None:
+        """Seconds after which a chunk of so many is cut short; None: a fixed size is kept whole."""
+        if self._fixed is not None:
+            return None
+        return OVERRUN * max(TARGET_SECONDS, items * (self._cost or 0.0))

@@ -18,9 +18,8 @@ class Assign:
     """Send the items `start .. stop - 1` of a call to a worker as one chunk.
 
     `marked`: the worker notes each item's index before it runs it, so that its death is known to
-    the item.  `stop_on_failure`: the worker gives the rest back once an item has failed; `patience`:
-    also once it has run for so many seconds, since then its items are dearer than those before.
-    `attempt` counts the runs of each of its items, this one included.
+    the item.  `stop_on_failure`: the worker gives the rest back once an item has failed.  `attempt`
+    counts the runs of each of its items, this one included.
     """
 
     worker: int
@@ -30,13 +29,23 @@ class Assign:
     stop: int
     marked: bool
     stop_on_failure: bool
-    patience: float | None
     attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class DropChunks:
     """Tell the worker to give back what it has not run of its chunks up to this one."""
+
+    worker: int
+    chunk: int
+
+
+@dataclass(frozen=True, slots=True)
+class CutChunks:
+    """As `DropChunks`, but what comes back is still wanted: others shall run it.
+
+    Answer with `ChunkCut` as soon as the worker says where it has stopped.
+    """
 
     worker: int
     chunk: int
@@ -135,6 +144,7 @@ Command = (
     StartWorker
     | Assign
     | DropChunks
+    | CutChunks
     | LookAt
     | StopWorker
     | TerminateWorker

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from parmap._core.cutting import watch
 from parmap._core.states import WorkerState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from parmap._core.calls import Call
-    from parmap._core.workers import Worker
+    from parmap._core.workers import Chunk, Worker
 
 
 def next_assignment(
@@ -34,6 +35,17 @@ def next_assignment(
         if worker is not None and not _others_deserve(call, calls.values()):
             return call, worker
     return None
+
+
+def give(worker: Worker, call: Call, chunk: Chunk, now: float) -> None:
+    """Note that the worker holds this chunk, behind what it may hold already."""
+    worker.chunks.append(chunk)
+    if len(worker.chunks) == 1 or worker.overdue_at is None:
+        watch(worker, call, now)
+    if worker.state is WorkerState.IDLE:
+        worker.move(WorkerState.BUSY)
+        worker.expect(None, None)
+    call.workers.add(worker.id)
 
 
 def _need(call: Call) -> tuple[int, int]:
@@ -82,7 +94,7 @@ def _others_deserve(call: Call, calls: Iterable[Call]) -> bool:
 
 def _with_room(call: Call, workers: Mapping[int, Worker]) -> Worker | None:
     """A worker of this call that may have a second chunk waiting while it runs the first."""
-    if not call.sizer.prefetches or call.pieces[0].solo:
+    if not call.sizer.prefetches(call.waiting, len(call.workers)) or call.pieces[0].solo:
         return None
     for worker_id in call.workers:
         worker = workers[worker_id]
@@ -91,6 +103,7 @@ def _with_room(call: Call, workers: Mapping[int, Worker]) -> Worker | None:
             first = worker.chunks[0]
             # What waits behind a later item would go with it when that is no longer wanted.
             in_order = first.start < call.pieces[0].start
-            if in_order and not first.solo and call.wants(first.next):
+            is_cut = first.id <= worker.cut_to  # it is known to be dear
+            if in_order and not first.solo and not is_cut and call.wants(first.next):
                 return worker
     return None

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from parmap._core.retry import ONCE, RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
 
 
 class OnFailure(Enum):
@@ -23,6 +27,8 @@ class CallOpened:
     """A caller opened a call; at most `cap` workers may serve it at a time.
 
     No item of it may run for longer than `task_timeout` seconds.
+    `items`: how many there are, if it has them all; None: `ItemsAdded` and `InputEnded` follow.
+    `name`: calls of the same name cost the same per item, as far as anybody can know.
     """
 
     call: int
@@ -31,6 +37,17 @@ class CallOpened:
     on_failure: OnFailure
     task_timeout: float | None = None
     retry: RetryPolicy = ONCE
+    items: int | None = None
+    name: Hashable = None
+
+
+@dataclass(frozen=True, slots=True)
+class SentAhead:
+    """All items of a new call were sent to this worker as this chunk, as `send_ahead` has allowed."""
+
+    opened: CallOpened
+    worker: int
+    chunk: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +134,16 @@ class ResultsArrived:
 
 
 @dataclass(frozen=True, slots=True)
+class ChunkCut:
+    """As `CutChunks` has told it, the worker will run nothing from item `stop` on of this chunk, and
+    nothing of the chunk behind it; both are still to be closed."""
+
+    worker: int
+    chunk: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerDied:
     """The process is gone and everything that it had written has been handled.
 
@@ -165,6 +192,7 @@ class ShutdownRequested:
 
 Event = (
     CallOpened
+    | SentAhead
     | ItemsAdded
     | InputEnded
     | ItemCancelled
@@ -174,6 +202,7 @@ Event = (
     | WorkerReady
     | InitializerFailed
     | ResultsArrived
+    | ChunkCut
     | WorkerDied
     | Looked
     | WorkerNotStarted

@@ -12,21 +12,27 @@ Rules that everything here keeps:
 
 from __future__ import annotations
 
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from parmap._core import events as ev
 from parmap._core.calls import Call, Piece
 from parmap._core.commands import Assign, Command, Deliver, FailCall
+from parmap._core.cutting import cut_overdue, take_back, watch
 from parmap._core.deadlines import ItemClock
-from parmap._core.dispatch import next_assignment, workers_wanted
+from parmap._core.dispatch import give, next_assignment, workers_wanted
 from parmap._core.events import Event, OnFailure, told
 from parmap._core.losses import Losses
 from parmap._core.states import WorkerState
 from parmap._core.workers import KILL_AFTER, Chunk, Step, Worker
 from parmap.errors import InternalError
 
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
 # After Ctrl-C a person is waiting: all is over within a second.
 HURRIED_KILL_AFTER = 0.4
+# What all items together cost, where they are not worth a second message.
+SHORT_SECONDS = 0.0001
 # Two failed starts can be chance (memory was short for a moment), a row of them is not.
 START_BUDGET = 3
 
@@ -50,15 +56,36 @@ class Scheduler(Losses):
         staff, rest = self._staff.next_deadline(), self.rests.next_due()
         return staff if rest is None else rest if staff is None else min(staff, rest)
 
+    def send_ahead(self, name: Hashable, items: int, *, now: float) -> tuple[int, int] | None:
+        """A worker, and the number of the chunk, if so many items shall go there at once, all of them.
+
+        Then nobody else is open, and a message costs more than the items.  If nothing unusual comes
+        in between, there is nothing to tell afterwards; else `SentAhead` comes first.
+        """
+        if self.calls or self._closing:
+            return None
+        cost = self._costs.of(name)
+        if items > 1 and (cost is None or items * cost.seconds > SHORT_SECONDS):
+            return None
+        worker = self._staff.fresh(now)
+        return None if worker is None else (worker.id, next(self._ids))
+
+    def came_ahead(self, items: int) -> None:
+        """What was sent ahead has come back, and nothing else has happened."""
+        self.tally.items += items
+
     def appetite(self, call: int) -> int:
         """How many unfinished items keep this call's workers busy."""
         book = self.calls.get(call)
         return 0 if book is None else book.sizer.appetite(self._share(book))
 
-    def _dispatch(self, event: Event) -> None:  # noqa: PLR0912 - one branch each, read downwards
+    def _dispatch(self, event: Event) -> None:  # noqa: C901, PLR0912 - one branch each, read downwards
         match event:
             case ev.CallOpened():
                 self._open_call(event)
+            case ev.SentAhead(opened):
+                self._open_call(opened)
+                self._sent_ahead(self.calls[opened.call], event)
             case (
                 ev.ItemsAdded()
                 | ev.InputEnded()
@@ -69,20 +96,24 @@ class Scheduler(Losses):
                 # The caller could not yet know that its call has ended: that is no error.
                 if (book := self.calls.get(event.call)) is not None:
                     self._caller_said(book, event)
-            case ev.WorkerUp(worker):
-                self._worker_up(worker)
-            case ev.WorkerReady(worker):
-                self._worker_ready(worker)
-            case ev.InitializerFailed(worker, payload):
-                self._initializer_failed(worker, payload)
+            case ev.WorkerUp(number):
+                self._worker_up(number)
+            case ev.WorkerReady(number):
+                self._worker_ready(number)
+            case ev.InitializerFailed(number, payload):
+                self._initializer_failed(number, payload)
             case ev.ResultsArrived():
                 self._results(event)
+            case ev.ChunkCut(number, chunk, stop):
+                worker = self._known(number)
+                if pieces := take_back(worker, chunk, stop):
+                    self._open(worker.chunks[0].call).requeue(pieces)
             case ev.WorkerDied():
                 self._worker_died(event)
             case ev.Looked():
                 self._looked(event)
-            case ev.WorkerNotStarted(worker, reason):
-                del self.workers[self._known(worker).id]
+            case ev.WorkerNotStarted(number, reason):
+                del self.workers[self._known(number).id]
                 self._start_failed(reason, None)
             case ev.DeadlinePassed():
                 self._deadline_passed()
@@ -107,7 +138,19 @@ class Scheduler(Losses):
             event.retry,
         )
         book.opened = next(self._ids)
+        book.name = event.name
+        book.sizer.recall(self._costs.of(event.name))
         self.calls[book.id] = book
+        if event.items is not None:
+            self._touched.add(book.id)
+            book.add(event.items)
+            book.input_ended = True
+
+    def _sent_ahead(self, book: Call, event: ev.SentAhead) -> None:
+        book.pieces.clear()
+        chunk = Chunk(event.chunk, book.id, 0, book.waiting, marked=True, solo=False)
+        book.waiting = 0
+        give(self._known(event.worker), book, chunk, self._now)
 
     def _caller_said(
         self,
@@ -191,6 +234,7 @@ class Scheduler(Losses):
         if worker.tasks_left is not None:
             worker.tasks_left += chunk.stop - chunk.next
         if worker.chunks:
+            watch(worker, book, self._now)
             return
         book.workers.discard(worker.id)
         if worker.state is WorkerState.BUSY:
@@ -218,6 +262,7 @@ class Scheduler(Losses):
             self._fail_calls(reason, exitcode)
 
     def _deadline_passed(self) -> None:
+        self._out += cut_overdue(self.workers.values(), self._now)
         self._touched |= self.rests.wake(self._now)
         self._look_at_clocks()
         for worker in self._staff.overdue(self._now):
@@ -257,16 +302,13 @@ class Scheduler(Losses):
         chunk = Chunk(
             next(self._ids), book.id, piece.start, piece.stop, marked, piece.solo, attempt
         )
-        worker.chunks.append(chunk)
+        begins = worker.state is WorkerState.IDLE
+        give(worker, book, chunk, self._now)
         if worker.tasks_left is not None:
             worker.tasks_left -= piece.stop - piece.start
-        if worker.state is WorkerState.IDLE:
-            worker.move(WorkerState.BUSY)
-            worker.expect(None, None)
-            if book.task_timeout is not None:
-                worker.clock = ItemClock(book.task_timeout)
-                self._start_clock(worker)
-        book.workers.add(worker.id)
+        if begins and book.task_timeout is not None:
+            worker.clock = ItemClock(book.task_timeout)
+            self._start_clock(worker)
         book.turn = next(self._turns)
         self._out.append(
             Assign(
@@ -277,7 +319,6 @@ class Scheduler(Losses):
                 chunk.stop,
                 marked,
                 book.on_failure is not OnFailure.CONTINUE,
-                book.sizer.patience,
                 attempt,
             )
         )

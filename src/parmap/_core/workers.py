@@ -71,6 +71,8 @@ class Worker:
     clock: ItemClock | None = None  # of what it runs, if its call limits that
     late: int | None = None  # the item that it was ended for (UNKNOWN: one of its chunk's)
     killed: bool = False  # the owner of what it runs has ended it
+    overdue_at: float | None = None  # when its first chunk is cut short
+    cut_to: int = 0  # chunks up to this number have been
 
     def move(self, to: WorkerState) -> None:
         """Change the state; an illegal move is our own bug and says how it came about."""
@@ -124,12 +126,22 @@ class Staff:
 
     def rest(self, worker: Worker, now: float) -> None:
         """It holds nothing now; if that stays so, it is retired."""
+        worker.overdue_at = None
         worker.move(WorkerState.IDLE)
         worker.clock = None
         if self._idle_timeout is None:
             worker.expect(None, None)
         else:
             worker.expect(Step.RETIRE, now + self._idle_timeout)
+
+    def fresh(self, now: float) -> Worker | None:
+        """One that is idle, and whose rest begins anew."""
+        for worker in self.members.values():
+            if worker.state is WorkerState.IDLE and worker.tasks_left is None:
+                if self._idle_timeout is not None:
+                    worker.expect(Step.RETIRE, now + self._idle_timeout)
+                return worker
+        return None
 
     def leave(self, worker: Worker, step: Step, at: float | None) -> None:
         """It has been told to go; `step` follows at that instant if it has not gone."""
@@ -178,6 +190,7 @@ class Staff:
             due = worker.deadline
             if worker.clock is not None and worker.is_timed:
                 due = worker.clock.look_at
-            if due is not None and (earliest is None or due < earliest):
-                earliest = due
+            for at in (due, worker.overdue_at):
+                if at is not None and (earliest is None or at < earliest):
+                    earliest = at
         return earliest

@@ -49,6 +49,16 @@ class Crew:
             except BlockingIOError:
                 return  # full: it is awake anyway
 
+    def interrupt(self) -> None:
+        """As `wake`, from the handler of a signal in the thread that drives.
+
+        Without the gate, which this very thread may hold; while it drives, nobody closes anything.
+        """
+        try:
+            os.write(self._waker_end, b"x")
+        except BlockingIOError:
+            return
+
     def wait(self, timeout: float | None) -> Iterator[tuple[Peer, Frame | None]]:
         """What the workers said until now, waiting for something if need be; None is a death.
 
@@ -73,6 +83,11 @@ class Crew:
             for frame in peer.last_words():
                 yield peer, frame
             yield peer, None
+
+    def only(self, peer: Peer, timeout: float) -> bool:
+        """Wait for something to happen; whether it is that this worker has something to say."""
+        ready = self._selector.select(timeout)
+        return len(ready) == 1 and ready[0][0].fd == peer.fileno()
 
     def start(self, number: int, name: str, *first: Frame) -> Peer:
         """Start a worker and tell it the first things.  Raises OSError when the system refuses."""

@@ -48,7 +48,7 @@ class Peer:
         self._control = Control(self._page)
         self._outbox = Outbox(self._link)
         self._reader = FrameReader(close_quietly)
-        self.functions: set[int] = set()  # the calls whose function it has
+        self.functions: dict[int, int] = {}  # the functions that it has -> for which call last
         self.surroundings: object = None  # the ones that it has taken over
         self.open = True  # its end of the stream has not been seen yet
         self._asked = False  # a question to it is open
@@ -80,6 +80,11 @@ class Peer:
         """Queue a frame; `done` is called when it was sent or dropped."""
         self._outbox.post(pack_frame(frame), frame.fds, done)
 
+    def send(self, frame: Frame) -> None:
+        """Write a small frame now, while nothing waits in front of it."""
+        self._outbox.post(pack_frame(frame))
+        self.flush()
+
     def flush(self) -> None:
         """Write what goes without waiting.  A dead reader is no error here: its death will be seen."""
         try:
@@ -91,7 +96,8 @@ class Peer:
         """The frames that have come; `open` turns False at the end of the stream."""
         frames: list[Frame] = []
         for _ in range(_READS_PER_TURN):
-            if not self._read_once(frames):
+            # A frame that fills the buffer to its end is rare; then the next wait ends at once.
+            if not self._read_once(frames) or self._reader.at_boundary:
                 break
         return frames
 
@@ -105,6 +111,8 @@ class Peer:
     def drop_chunks(self, chunk: int) -> None:
         """The worker gives back what it has not run of its chunks up to this one."""
         self._control.drop = chunk
+        if ASK_SIGNAL is not None:
+            self.send_signal(ASK_SIGNAL)
 
     def terminate(self) -> None:
         """Interrupt what it runs (SIGTERM: its `finally` blocks run), and end it."""

@@ -126,9 +126,11 @@ class Link:
         says so.
         """
         views = flatten(buffers)
-        waiting = deque(fds)
         self._check_whole()
         self._torn = True  # first: an exception from a signal handler may hide what was sent
+        if len(views) == 1 and not fds:  # nearly every message, and gone with one call
+            _drop(views, self._send_message([views[0]], []))
+        waiting = deque(fds)
         while views or waiting:
             if not self.send_some(views, waiting):
                 raise BlockingIOError(errno.EAGAIN, "send_all needs a blocking link")

@@ -40,6 +40,7 @@ STALE = 19
 LOG = 20  # reserved
 NOTICE = 21
 PARKED = 22
+CUT = 23
 
 FLAG_LAST = 1
 """The chunk is over: no more results of it will come."""
@@ -53,6 +54,10 @@ FLAG_STAR = 16
 """Items are tuples of arguments."""
 FLAG_STOP_ON_FAILURE = 32
 """The worker gives the rest of the chunk back once an item has failed."""
+FLAG_FRESH = 64
+"""The first chunk of another call of that function: what by-value code has written is forgotten."""
+FLAG_ALONE = 128
+"""The chunk is one item without arguments, and its function comes in it."""
 FLAG_RETRIED = 64
 """The one item of this report failed with something that its call retries."""
 FLAG_BLOATED = 128
@@ -66,12 +71,13 @@ KIND_NAMES = {
     SETUP: "SETUP", FUNCTION: "FUNCTION", CHUNK: "CHUNK", FORGET: "FORGET", STOP: "STOP",
     ADOPT: "ADOPT", MEMBER: "MEMBER",
     READY: "READY", RESULTS: "RESULTS", INIT_FAILED: "INIT_FAILED", STALE: "STALE", LOG: "LOG",
-    NOTICE: "NOTICE", PARKED: "PARKED",
+    NOTICE: "NOTICE", PARKED: "PARKED", CUT: "CUT",
 }  # fmt: skip
 
 MAGIC = 0x50_4D_46_31
 HEADER = struct.Struct("<IBBHI4x5q")
 LENGTH_BYTES = 8
+_SMALL = struct.Struct("<IBBHI4x5qQ")  # a header and one length
 
 # Below this a copy into the head of the frame costs less than one more iovec.
 JOIN_BELOW = 16 * 1024
@@ -125,6 +131,12 @@ class Frame:
 def pack_frame(frame: Frame) -> list[Buffer]:
     """Return the frame as buffers to send one after the other; large segments are not copied."""
     views = [_flat(segment) for segment in frame.segments]
+    if len(views) == 1 and len(views[0]) < JOIN_BELOW and not frame.fds:
+        head = _SMALL.pack(
+            MAGIC, frame.kind, frame.flags, 0, 1,
+            frame.call, frame.chunk, frame.first, frame.count, frame.extra, len(views[0]),
+        )  # fmt: skip
+        return [b"".join((head, views[0]))]
     head = HEADER.pack(
         MAGIC, frame.kind, frame.flags, len(frame.fds), len(views),
         frame.call, frame.chunk, frame.first, frame.count, frame.extra,
@@ -226,8 +238,11 @@ class FrameReader:
 
     def _next_frame(self) -> Frame | None:
         """Read on, and return the frame in hand if that completes it."""
-        if self._frame is None and not self._read_header():
-            return None
+        if self._frame is None:
+            if (frame := self._next_small()) is not None:
+                return frame
+            if not self._read_header():
+                return None
         if self._lengths is None and not self._read_lengths():
             return None
         frame, lengths = self._frame, self._lengths
@@ -244,6 +259,23 @@ class FrameReader:
         frame.fds = [self._fds.popleft() for _ in range(self._nfds)]
         self._frame = self._lengths = None
         return frame
+
+    def _next_small(self) -> Frame | None:
+        """The next frame, if it is of the usual kind, one segment and no descriptors, and all here."""
+        start = self._start + HEADER.size + LENGTH_BYTES
+        if start > self._end:
+            return None
+        magic, kind, flags, nfds, nsegments, call, chunk, first, count, extra, size = (
+            _SMALL.unpack_from(self._buffer, self._start)
+        )
+        end = start + size
+        if nfds or nsegments != 1 or end > self._end or magic != MAGIC or kind not in KIND_NAMES:
+            return None  # whatever is the matter with it is found out on the long way
+        self._start = end
+        return Frame(
+            kind, call=call, chunk=chunk, first=first, count=count, flags=flags, extra=extra,
+            segments=(bytearray(self._view[start:end]),),
+        )  # fmt: skip
 
     def _read_header(self) -> bool:
         if self._end - self._start < HEADER.size:

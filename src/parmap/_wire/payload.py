@@ -1,9 +1,10 @@
 """Payloads: the many objects of one frame, each of which can be decoded alone.
 
 A result that fails to unpickle must fail only its own item, so each item is a pickle of its own.
-Plain immutable values cannot fail: they share one pickle, the block, which costs a tenth.
+Plain immutable values cannot fail: they travel together, as a block (`blocks`), at a tenth of the
+cost.
 
-Segments of a block: one pickle of a sequence. Segments of items:
+Segments of a block: one, the whole. Segments of items:
 
 0. the table, int64: kind, length of the pickle, number of buffers; items first, then classes
 1. their pickles, joined; that of a class is preceded by its id
@@ -12,13 +13,13 @@ Segments of a block: one pickle of a sequence. Segments of items:
 
 from __future__ import annotations
 
-from _pickle import dumps, loads  # `pickle` itself imports re: 4 ms of every worker's start
+from _pickle import loads  # `pickle` itself imports re: 4 ms of every worker's start
 from array import array
 from io import BytesIO
-from itertools import chain
 
 from parmap._memory.transit import FdSink, FdSource, exporting, importing
-from parmap._wire.pickling import PROTOCOL, Buffers, FastPickler, dump_by_value, names_main
+from parmap._wire.blocks import dump_block, load_block
+from parmap._wire.pickling import Buffers, FastPickler, dump_by_value, names_main
 from parmap._wire.scopes import Loading
 
 TYPE_CHECKING = False  # see pickling
@@ -36,14 +37,11 @@ CLASS = 2  # not an item: comes along because items need it
 COLUMNS = 3
 CLASS_ID_BYTES = 12
 
-ATOMS = frozenset({int, float, complex, bool, type(None), str, bytes})
-ATOMS_AND_TUPLES = ATOMS | {tuple}
-
 
 class Payload:
     """What a frame carries: segments, descriptors, and whether it is a block or holds failures."""
 
-    __slots__ = ("block", "failures", "fds", "nbytes", "segments")
+    __slots__ = ("block", "failures", "fds", "segments")
 
     def __init__(
         self,
@@ -57,12 +55,16 @@ class Payload:
         self.fds = fds
         self.block = block
         self.failures = failures
-        self.nbytes = sum(memoryview(segment).nbytes for segment in segments)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(memoryview(segment).nbytes for segment in self.segments)
 
     def close(self) -> None:
         """Close descriptors that were never sent. May be called twice."""
-        FdSource(self.fds).close_unclaimed()
-        self.fds = []
+        if self.fds:
+            FdSource(self.fds).close_unclaimed()
+            self.fds = []
 
     def __repr__(self) -> str:
         shape = "block" if self.block else "items"
@@ -71,31 +73,12 @@ class Payload:
 
 def pack_values(values: Sequence[object], codec: Codec, what: Callable[[int], str]) -> Payload:
     """Pack values; ``what(i)`` names the i-th in the error that replaces it if it cannot travel."""
-    if is_plain(values):
-        return pack_block(values)
+    block = dump_block(values)
+    if block is not None:
+        return Payload([block], [], block=True, failures=False)
     builder = PayloadBuilder(codec)
     builder.add_values(values, what)
     return builder.build()
-
-
-def is_plain(values: Sequence[object]) -> bool:
-    """Tell whether the values may share a pickle: none is mutable, none fails to unpickle."""
-    if type(values) is range:
-        return True
-    kinds = set(map(type, values))
-    if kinds <= ATOMS:
-        return True
-    if not kinds <= ATOMS_AND_TUPLES:
-        return False
-    tuples: list[tuple[object, ...]] = [value for value in values if type(value) is tuple]
-    return set(map(type, chain.from_iterable(tuples))) <= ATOMS
-
-
-def pack_block(values: Sequence[object]) -> Payload:
-    """Pack values that `is_plain` has approved."""
-    if type(values) is not list and type(values) is not range:
-        values = list(values)
-    return Payload([dumps(values, PROTOCOL)], [], block=True, failures=False)
 
 
 class PayloadBuilder:
@@ -285,8 +268,7 @@ def unpack(
 ) -> Sequence[Any]:
     """Return the values themselves (of a block: a list or a range), else an `Item` for each."""
     if block:
-        values: Sequence[Any] = loads(segments[0])
-        return values
+        return load_block(segments[0])
     table = memoryview(segments[0]).cast("q").tolist()
     arrived = _Arrived(segments, fds, codec)
     buffers = arrived.buffers

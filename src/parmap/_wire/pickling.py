@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from _pickle import Pickler, loads  # `pickle` itself imports re: 4 ms of every worker's start
 from io import BytesIO
-from types import FunctionType, MethodType, TracebackType
+from types import BuiltinFunctionType, FunctionType, MethodType, TracebackType
 
 from parmap._memory.transit import FdSink, FdSource, current_sink, exporting, importing
 from parmap._wire.importable import goes_by_reference
@@ -32,6 +32,7 @@ OUT_OF_BAND_FROM = 64 * 1024
 
 _PLAIN_REDUCE = object.__reduce__
 _LruCache = type(functools.lru_cache(len))
+_NAMED = frozenset({FunctionType, BuiltinFunctionType, type})
 
 
 class NeedsByValueError(Exception):
@@ -172,6 +173,11 @@ def is_attribute(method: MethodType) -> bool:
         return bool(getattr(method.__self__, method.__func__.__name__) == method)
     except Exception:
         return False  # a lambda, or a private name that Python has mangled
+
+
+def is_name(obj: object) -> bool:
+    """Tell whether an object that could be pickled went as nothing but its name."""
+    return type(obj) in _NAMED and goes_by_reference(obj)
 
 
 def names_main(data: bytes | memoryview) -> bool:

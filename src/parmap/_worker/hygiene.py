@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 EXIT_TERMINATED = 143  # as a shell reports SIGTERM
 
-# Asks a worker which of its tiny items it is at.  Ignored where nobody handles it, so one that comes
+# Asks a worker which of its tiny items it is at, and whether the parent wants the rest of its chunk
+# back: look into the control page.  Ignored where nobody handles it, so one that comes
 # too early or too late does no harm.
 ASK_SIGNAL: signal.Signals | None = getattr(signal, "SIGURG", None)
 # Makes a worker write its stack down and die of it.  It ends a process that does not handle it, which
@@ -81,23 +82,30 @@ def _ignored(signum: int, frame: FrameType | None) -> None:
     """
 
 
-# Whoever runs tiny items puts in here how to say which of them it is at.
+# Whoever runs a chunk puts in here how to say which item they are at, and how to cut the chunk short.
 tell_where: Callable[[], None] | None = None
+on_cut: Callable[[], None] | None = None
+# Whether the signal reaches a handler here.  Else whoever runs a chunk has to look by themselves.
+hears_cuts = False
 
 
 def _asked(signum: int, frame: FrameType | None) -> None:
+    if on_cut is not None:
+        on_cut()
     if tell_where is not None:
         tell_where()
 
 
 def take_over_signals() -> None:
     """Install the handlers, then let signals in that the parent has held back until now."""
+    global hears_cuts
     signal.signal(signal.SIGINT, _ignored)
     signal.signal(signal.SIGTERM, _terminated)
     sys.unraisablehook = _not_lost_in_a_finaliser
     if ASK_SIGNAL is not None:
         signal.signal(ASK_SIGNAL, _asked)
         signal.siginterrupt(ASK_SIGNAL, False)
+        hears_cuts = True
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
 

@@ -27,8 +27,10 @@ from parmap._worker.tasks import ChunkRun
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any, NoReturn
+
+    from parmap._wire.frames import Buffer
 
 
 def main(link: int, lifeline: int, control: int) -> NoReturn:
@@ -91,7 +93,9 @@ class _Worker:
             case fr.CHUNK:
                 self._run_chunk(frame)
             case fr.FUNCTION:
-                self._functions[frame.call] = self._load_function(frame)
+                self._functions[frame.call] = self._load_function(
+                    frame.segments, frame.fds, frame.flags
+                )
             case fr.FORGET:
                 self._functions.pop(frame.call, None)
             case fr.ADOPT:
@@ -117,26 +121,40 @@ class _Worker:
 
     def _run_chunk(self, frame: Frame) -> None:
         self._control.running = SOMETHING  # should a part of it end the process on arrival
-        fn, codec, retried = self._functions[frame.call]
-        block = bool(frame.flags & fr.FLAG_BLOCK)
-        items = unpack(frame.segments, frame.fds, block, codec)
-        ChunkRun(frame, fn, codec, self._link, self._control, retried).run(items)
+        fn, codec, retried, items = self._unpack(frame)
+        ChunkRun(frame, items, fn, codec, self._link, self._control, retried).run()
         self._control.running = NOTHING
         self._taken.note_modules()
 
-    def _load_function(self, frame: Frame) -> tuple[Callable[..., Any], Codec, Retried]:
+    def _unpack(self, frame: Frame) -> tuple[Callable[..., Any], Codec, Retried, Sequence[Any]]:
+        if frame.flags & fr.FLAG_ALONE:
+            return *self._load_function(frame.segments, frame.fds, frame.flags), [()]
+        fn, codec, retried = self._functions[frame.call]
+        if frame.flags & fr.FLAG_FRESH:
+            # It is nothing but a name, so its call has no limits.
+            if isinstance(fn, _Broken):  # its module may be there by now
+                fn, codec, retried = self._load_function(fn.segments, (), 0)
+            else:
+                codec = self._codec.for_call()
+            self._functions[frame.call] = fn, codec, retried
+        block = bool(frame.flags & fr.FLAG_BLOCK)
+        return fn, codec, retried, unpack(frame.segments, frame.fds, block, codec)
+
+    def _load_function(
+        self, segments: list[Buffer], fds: Sequence[int], flags: int
+    ) -> tuple[Callable[..., Any], Codec, Retried]:
         """The function, and what of its errors is retried."""
         codec = self._codec.for_call()
-        if frame.flags & fr.FLAG_LIMITED:
+        if flags & fr.FLAG_LIMITED:
             hygiene.keep_descendants()
         try:
-            fn = codec.loads(Encoded.from_segments(frame.segments, frame.fds))
-            fn, reasons = fn if frame.flags & fr.FLAG_REASONS else (fn, ())
+            fn = codec.loads(Encoded.from_segments(segments, fds))
+            fn, reasons = fn if flags & fr.FLAG_REASONS else (fn, ())
             return fn, codec, Retried(reasons)
         except Terminated:
             raise
         except BaseException as error:  # it is the failure of each item
-            return _Broken(error), codec, Retried(())
+            return _Broken(error, segments), codec, Retried(())
 
     def _set_up(self, frame: Frame) -> int | None:
         """Who this worker is, and the initializer; an exit code if that failed."""
@@ -177,8 +195,9 @@ class _Worker:
 class _Broken:
     """Stands for a function that could not be rebuilt here: every item fails with the reason."""
 
-    def __init__(self, error: BaseException) -> None:
+    def __init__(self, error: BaseException, segments: list[Buffer]) -> None:
         self._error = error
+        self.segments = segments
 
     def __call__(self, *args: object) -> NoReturn:
         from parmap.errors import SerializationError

@@ -1,7 +1,13 @@
 """One chunk, item by item: run, gather, report.
 
-Results go back at the latest every few milliseconds, so that a crash loses little and a stream
-flows; a chunk that turns out dearer than meant gives its rest back, for other workers to run.
+Two ways to run it.  Items that cost something, or of which there are few, are marked one by one and
+reported every few milliseconds, so that a crash loses little and a stream flows.  Tiny ones run in a
+loop that does nothing else, not even look at a clock: whatever it did would double their cost.
+
+Either way a chunk can be cut short: the parent writes the chunk's number into the control page and
+sends a signal, whose handler runs here between two instructions and takes away what has not begun.
+The number decides, the signal only wakes: one that is lost, late or meant for an earlier chunk does
+no harm.  What was taken away is reported as not run, and other workers run it.
 """
 
 from __future__ import annotations
@@ -18,7 +24,7 @@ from parmap._worker.hygiene import Terminated, flush_streams
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
     from parmap._memory.fdpass import Link
@@ -27,24 +33,22 @@ if TYPE_CHECKING:
     from parmap._wire.pickling import Codec
     from parmap._worker.retried import Retried
 
-# Finished results wait this long at most for the rest of their chunk.
+# Finished results of marked items wait this long at most for the rest of their chunk.
 REPORT_EVERY_NS = 4_000_000
-# Unmarked items are this cheap that a look at the clock and the drop word for each would show.
-# Between two looks so many are run: if they have become dear meanwhile, so many run unseen.
-STRIDE = 64
 
 
 class ChunkRun:
     """The run of one chunk.  Used once."""
 
     __slots__ = (
-        "_call", "_codec", "_control", "_errors", "_frame", "_inside", "_link", "_outcomes",
-        "_reported", "_retried", "_since", "_skip",
+        "_call", "_codec", "_control", "_errors", "_frame", "_inside", "_items", "_link",
+        "_outcomes", "_reported", "_rest", "_retried", "_since", "_skip", "_stops",
     )  # fmt: skip
 
     def __init__(
         self,
         frame: Frame,
+        items: Sequence[Any],
         fn: Callable[..., Any],
         codec: Codec,
         link: Link,
@@ -58,79 +62,125 @@ class ChunkRun:
         self._control = control
         self._retried = retried
         self._inside = False  # among the items, and so able to say which one it is
+        self._items: list[Any] = items if type(items) is list else list(items)
+        self._rest: Iterator[Any] = iter(self._items)
+        self._stops = frame.flags & fr.FLAG_STOP_ON_FAILURE
         self._outcomes: list[Any] = []  # since the last report
         self._errors: dict[int, BaseException] = {}  # place in _outcomes -> error
         self._reported = 0
         self._since = perf_counter_ns()
 
-    def run(self, items: Sequence[Any]) -> None:
+    def run(self) -> None:
         """Run the items in order and report on them; the last report closes the chunk."""
-        frame, control = self._frame, self._control
-        marked = bool(frame.flags & fr.FLAG_MARK)
-        stride = 1 if marked else STRIDE
-        patience = frame.extra or None
-        began = self._since
+        self._hear_cuts()
         hygiene.tell_where = self.tell_where
-        for start in range(0, frame.count, stride):
-            if control.drop >= frame.chunk:
-                break
-            if marked:
-                control.began = monotonic_ns()
-                control.running = frame.first + start + 1
+        try:
+            if self._frame.flags & fr.FLAG_MARK:
+                self._run_marked()
             else:
-                control.running = SOMETHING
-            self._run_some(items[start : start + stride])
-            if hygiene.told_to_go:
-                raise Terminated(hygiene.EXIT_TERMINATED)
-            if self._errors and frame.flags & fr.FLAG_STOP_ON_FAILURE:
-                break
-            now = perf_counter_ns()
-            if memory.is_bloated:
-                break
-            if patience is not None and now - began > patience:
-                break
-            if now - self._since > REPORT_EVERY_NS and start + stride < frame.count:
-                self._report(now)
+                self._run_bare()
+        finally:
+            hygiene.on_cut = hygiene.tell_where = None
+        if hygiene.told_to_go:
+            raise Terminated(hygiene.EXIT_TERMINATED)
         self._report(perf_counter_ns(), last=True)
-        hygiene.tell_where = None
 
     def tell_where(self) -> None:
         """Answer the parent's question (from a signal's handler, between any two instructions)."""
         if self._inside:
             self._control.answer(self._frame.first + self._reported + len(self._outcomes))
 
-    def _run_some(self, items: Sequence[Any]) -> None:
-        """Run a few items; an error is the outcome of its item, and the next one follows."""
-        call, rest = self._call, iter(items)
+    def _hear_cuts(self) -> None:
+        hygiene.on_cut = self._cut_at_once
+        self._cut()  # the signal may have come before
+
+    def _cut(self) -> bool:
+        """Take away what has not begun, if the parent wants it back."""
+        if self._control.drop < self._frame.chunk:
+            return False
+        left = self._rest.__length_hint__()  # type: ignore[attr-defined]  # of a list's iterator
+        if left:
+            del self._items[-left:]
+        return True
+
+    def _cut_at_once(self) -> None:
+        """In the handler of the signal: say so now, for the item that is being run may be long."""
+        if self._cut():
+            frame = self._frame
+            stop = frame.first + len(self._items)
+            cut = Frame(fr.CUT, call=frame.call, chunk=frame.chunk, first=stop)
+            self._link.send_all(pack_frame(cut))
+
+    def _run_bare(self) -> None:
+        """Tiny items.  An error is the outcome of its item, and the next one follows."""
+        self._control.running = SOMETHING
+        call = self._call
         while True:
             outcomes = self._outcomes
             self._inside = True
             try:
-                for item in rest:
+                for item in self._rest if hygiene.hears_cuts else self._watched():
                     outcomes.append(call(item))
             except Terminated:
                 raise
             except BaseException as error:  # whatever it is, it is that item's
                 self._inside = False
-                if self._retried and self._retried.covers(error):
-                    self._report_retried(error)
-                    continue
-                self._errors[len(outcomes)] = error
-                outcomes.append(None)
-                if self._frame.flags & fr.FLAG_STOP_ON_FAILURE:
+                if self._failed(error):
                     return
             else:
                 self._inside = False
                 return
 
+    def _failed(self, error: BaseException) -> bool:
+        """An item has failed.  Whether that ends the chunk."""
+        if self._retried and self._retried.covers(error):
+            self._report_retried(error)
+            return hygiene.told_to_go
+        self._errors[len(self._outcomes)] = error
+        self._outcomes.append(None)
+        return bool(self._stops) or hygiene.told_to_go
+
     def _report_retried(self, error: BaseException) -> None:
         """Alone, so that the parent can keep it to itself.  Whether it is the last attempt, and so
         may end the call, the parent knows."""
         if self._outcomes:
-            self._report(perf_counter_ns())
+            self._report_so_far(perf_counter_ns())
         self._errors[0] = error
         self._outcomes.append(None)
-        self._report(perf_counter_ns(), retried=True)
+        self._report_so_far(perf_counter_ns(), retried=True)
+
+    def _report_so_far(self, now: int, *, retried: bool = False) -> None:
+        hygiene.on_cut = None  # nothing is sent in the middle of something else
+        self._report(now, retried=retried)
+        self._control.running = SOMETHING
+        self._hear_cuts()
+
+    def _watched(self) -> Iterator[Any]:
+        """The rest of the items; for a system without such a signal, a look at the page before each."""
+        for item in self._rest:
+            yield item
+            self._cut()
+
+    def _run_marked(self) -> None:
+        control, index = self._control, self._frame.first
+        for item in self._rest:
+            index += 1
+            control.began = monotonic_ns()
+            control.running = index
+            try:
+                self._outcomes.append(self._call(item))
+            except Terminated:
+                raise
+            except BaseException as error:  # whatever it is, it is that item's
+                if self._failed(error):
+                    return
+            if hygiene.told_to_go or memory.is_bloated:
+                return
+            if not hygiene.hears_cuts:
+                self._cut()
+            now = perf_counter_ns()
+            if now - self._since > REPORT_EVERY_NS and self._rest.__length_hint__():  # type: ignore[attr-defined]
+                self._report_so_far(now)
 
     def _report(self, now: int, *, last: bool = False, retried: bool = False) -> None:
         outcomes, self._outcomes = self._outcomes, []
@@ -184,6 +234,8 @@ def _caller(fn: Callable[..., Any], flags: int) -> tuple[Callable[[Any], Any], i
     """What turns an item as it came into a result, and how many of our own frames that puts around
     the user's."""
     ours = 1 + frames_around(fn)
+    if flags & fr.FLAG_ALONE:
+        return lambda nothing: fn(), ours + 1
     block, star = flags & fr.FLAG_BLOCK, flags & fr.FLAG_STAR
     if block and star:
         return lambda arguments: fn(*arguments), ours + 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from parmap._core.chunking import (
+    COARSE_SECONDS,
     FEW,
     GROWTH,
     MARK_SECONDS,
@@ -34,8 +35,10 @@ def sizer(*reports: tuple[int, float, int], fixed: int | None = None) -> ChunkSi
         ([(1, 0.01, 0)], 1000, True, 4, 1),
         ([(100, 1e-4, 100 * MAX_BYTES)], 1000, True, 4, 1),
         ([(100, 1e-4, 100 * MAX_BYTES // 50)], 1000, True, 4, 50),
-        ([(100, 1e-4, 0)], 16, False, 4, 2),  # guided
-        ([(100, 1e-4, 0)], 7, False, 4, 1),
+        ([(100, 1e-1, 0)], 16, False, 4, 2),  # guided
+        ([(100, 1e-1, 0)], 7, False, 4, 1),
+        ([(100, 1e-4, 0)], 16, False, 4, 16),  # but no less than a message is worth
+        ([(1000, 1e-3, 0)], 2000, False, 4, 300),
         ([(100, 1e-4, 0)], 5, True, 4, 5),
         ([(100, 0.0, 0)], 10**6, True, 4, 800),  # a clock that stood still
     ],
@@ -51,7 +54,7 @@ def test_a_fixed_size_is_kept_to_the_letter(fixed, waiting, size):
     made = sizer((10, 10.0, 10**9), fixed=fixed)
 
     assert made.size(waiting, more_to_come=False, workers=8) == size
-    assert made.patience is None
+    assert made.patience(5) is None
 
 
 def test_dearer_items_count_at_once_and_cheaper_ones_half():
@@ -82,24 +85,47 @@ def test_a_few_items_are_marked_however_tiny():
 
 
 @pytest.mark.parametrize(
-    ("cost", "fixed", "prefetches"),
+    ("cost", "fixed", "waiting", "prefetches"),
     [
-        (None, None, False),
-        (PREFETCH_SECONDS / 2, None, True),
-        (PREFETCH_SECONDS, None, False),
-        (PREFETCH_SECONDS / 20, 10, True),
-        (PREFETCH_SECONDS / 20, 30, False),
+        (None, None, 9, False),
+        (PREFETCH_SECONDS / 2, None, 9, True),
+        (PREFETCH_SECONDS / 2, None, 4, False),  # held back for whoever is free first
+        (COARSE_SECONDS / 2, None, 1, True),
+        (PREFETCH_SECONDS, None, 9, False),
+        (PREFETCH_SECONDS / 20, 10, 9, True),
+        (PREFETCH_SECONDS / 20, 30, 9, False),
     ],
 )
-def test_a_second_chunk_waits_only_behind_a_short_one(cost, fixed, prefetches):
-    """Ten milliseconds, counted for the whole chunk."""
+def test_a_second_chunk_waits_only_behind_a_short_one(cost, fixed, waiting, prefetches):
+    """Fifty milliseconds, counted for the whole chunk."""
     reports = [] if cost is None else [(1, cost, 0)]
-    assert sizer(*reports, fixed=fixed).prefetches is prefetches
+    assert sizer(*reports, fixed=fixed).prefetches(waiting, workers=4) is prefetches
 
 
-def test_an_adaptive_chunk_that_overruns_gives_its_rest_back():
+def test_what_an_earlier_call_has_learned_is_where_a_later_one_begins():
+    """No item is spent on finding out; but growth goes on from what was proven."""
+    made = sizer()
+    made.recall(sizer((10, 10e-6, 0)).cost)
+
+    assert made.size(10**6, more_to_come=True, workers=4) == 10 * GROWTH
+
+
+def test_a_call_that_has_measured_nothing_has_nothing_to_tell():
+    """And whoever recalls that begins with one item."""
+    made = sizer()
+    made.recall(sizer().cost)
+
+    assert made.size(10**6, more_to_come=True, workers=4) == 1
+
+
+def test_an_adaptive_chunk_that_overruns_is_cut_short():
     """Four times as long as meant."""
-    assert sizer().patience == OVERRUN * TARGET_SECONDS
+    assert sizer().patience(1) == OVERRUN * TARGET_SECONDS
+
+
+def test_dear_items_are_given_the_time_that_they_take():
+    """Or whatever waits behind one of them would be taken back each time."""
+    assert sizer((1, 1.0, 0)).patience(2) == OVERRUN * 2.0
 
 
 @pytest.mark.parametrize(

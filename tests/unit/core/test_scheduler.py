@@ -46,7 +46,6 @@ def test_a_call_of_one_item_is_started_served_and_finished():
         1,
         marked=True,
         stop_on_failure=True,
-        patience=order.patience,
     )
     assert desk.tell(results(order, 1, last=True)) == [Deliver(7, 0, 1, "payload"), FinishCall(7)]
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from parmap._memory.transit import export_fd, import_fd
+from parmap._wire.blocks import is_plain
 from parmap._wire.payload import (
     ERROR,
     VALUE,
     PayloadBuilder,
     error_positions,
-    is_plain,
     pack_values,
     unpack,
 )
