@@ -247,7 +247,7 @@ class Zygote:
 
 def _order() -> tuple[list[int], Order]:
     """What the zygote must know of this moment, and the descriptors that go with it."""
-    streams = [number for number in (1, 2) if _is_open(number)]
+    streams = [number for number in (1, 2) if _is_passed_on(number)]
     byvalue = None
     if "parmap._wire.byvalue" in sys.modules:
         # Relative entries mean another folder there.
@@ -256,12 +256,12 @@ def _order() -> tuple[list[int], Order]:
     return streams, {"mask": mask, "streams": streams, "byvalue": byvalue}
 
 
-def _is_open(fd: int) -> bool:
+def _is_passed_on(stream: int) -> bool:
+    """Not where the program has closed it, and the number is another file's by now."""
     try:
-        os.fstat(fd)
+        return os.get_inheritable(stream)
     except OSError:
         return False
-    return True
 
 
 def _readable(*fds: int, timeout: float | None) -> list[int]:

@@ -42,10 +42,13 @@ def main(link: int, lifeline: int) -> NoReturn:
     """Start of the zygote, with these inherited descriptors."""
     # Whatever signal the group or the terminal gets: the parent's workers are told of it themselves.
     signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+    # A program that ignores this one is not told how its children end, but we must be.
+    of_children = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     hygiene.die_with_parent(lifeline)
     gc.freeze()  # a collection in a worker shall not touch, and so copy, what all of them share
     theirs, page = _Zygote(Link.from_fd(link)).run()
     # From here on this is a worker, and nothing of the zygote is left.
+    signal.signal(signal.SIGCHLD, of_children)
     serve(theirs, lifeline, page)
 
 
