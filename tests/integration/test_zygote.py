@@ -9,6 +9,7 @@ import select
 import signal
 import sys
 import threading
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from parmap._launch.zygote import PATIENCE, Nursery, Zygote, ZygoteLauncher, nur
 from parmap._memory.segment import Segment
 from parmap._wire.control import CONTROL_BYTES
 from support.gates import Diary, alive, all_workers, wait_until, wait_until_dead
-from support.scripts import output_of, run_script, running
+from support.scripts import output_of, run_python, run_script, running
 from support.tasks import exit_now, kill_self, pid_of
 from support.zygotes import facts, parent_of_worker
 
@@ -43,7 +44,7 @@ def parents_of_new_workers(workers: int = 1) -> set[int]:
 
 
 def lost(pool: Pool, function, *arguments):
-    error = pool.submit(function, *arguments).exception()
+    error: Any = pool.submit(function, *arguments).exception()
     return type(error).__name__, error.exitcode, error.signal
 
 
@@ -93,9 +94,8 @@ def test_workers_are_children_of_one_zygote_that_ends_with_the_last_pool(tmp_pat
 def test_a_group_s_workers_are_children_of_the_zygote_too():
     with WorkerGroup() as group:
         worker = group.start(facts)
-        worker.join()
-    assert worker.result["multiprocessing parent"] == os.getpid()
-    assert worker.result["parent"] != os.getpid()
+        found = worker.result()
+    assert found["multiprocessing parent"] == os.getpid() != found["parent"]
 
 
 def test_thirty_two_workers_start_and_leave_nothing_in_the_zygote(tmp_path):
@@ -130,7 +130,7 @@ def test_a_forked_child_has_a_zygote_of_its_own(tmp_path):
     assert output_of(source, tmp_path) == "True True\n0 True\nTrue\n"
 
 
-def test_what_goes_by_value_is_imported_once_for_all_later_workers(pool, monkeypatch):
+def test_what_goes_by_value_is_imported_once_for_all_later_workers(pool):
     assert pool.submit(lambda: 1).result() == 1
     with Pool(1) as later:
         assert later.submit(facts).result()["has cloudpickle"]
@@ -186,27 +186,29 @@ def test_a_dead_worker_keeps_its_number_until_the_parent_has_buried_it():
 
 def test_workers_find_what_popen_s_find(tmp_path):
     source = """
-        import warnings
+        import parmap._launch as launch
         from parmap import Pool
         from support.zygotes import facts
-        with Pool(1) as pool:
-            print(pool.submit(facts, except_for=("parent", "has cloudpickle")).result())
+        def found():
+            with Pool(1) as pool:
+                return pool.submit(facts).result()
+        forked = found()
+        launch.ZygoteLauncher = launch.PopenLauncher
+        fresh = found()
+        print(forked["parent"] == fresh["parent"])
+        print([(name, forked[name], fresh[name]) for name in fresh
+               if name != "parent" and forked[name] != fresh[name]])
     """
-    path = tmp_path / "script.py"
-    zygotes = run_script(source, tmp_path, PYTHONWARNINGS="ignore::UserWarning")
-    assert path.exists()
-    popens = run_script(source, tmp_path, PYTHONWARNINGS="ignore::UserWarning", PARMAP_PORTABLE="1")
-    for line in (zygotes, popens):
-        line.stdout = line.stdout.replace("'PARMAP_PORTABLE': '1', ", "")
-    assert (zygotes.stdout, zygotes.stderr) == (popens.stdout, popens.stderr)
-    assert zygotes.returncode == 0
+    assert output_of(source, tmp_path, PYTHONWARNINGS="ignore::UserWarning") == "False\n[]\n"
 
 
-# ---------------------------------------------------------------------- what has changed since its start
+# ------------------------------------------------------------------- what has changed since its start
 
 
 @pytest.mark.parametrize("variable", ["PYTHONHASHSEED", "PYTHONWARNINGS", "LC_ALL", "TZ"])
-def test_variables_that_python_reads_at_its_start_are_those_of_now(pool, monkeypatch, variable):
+def test_variables_that_python_reads_at_its_start_are_those_of_now(
+    pool, monkeypatch, tmp_path, variable
+):
     pool.submit(os.getpid).result()
     value = {"PYTHONHASHSEED": "7", "PYTHONWARNINGS": "error::UserWarning"}.get(variable, "C")
     before = the_zygote()
@@ -217,11 +219,8 @@ def test_variables_that_python_reads_at_its_start_are_those_of_now(pool, monkeyp
         # The old one stays for the workers that it has, and knows how they end.
         assert lost(pool, exit_now, 5)[1] == 5
     if variable == "PYTHONHASHSEED":
-        script = "from support.zygotes import facts; print(facts()['hash of a string'])"
-        import subprocess
-
-        bare = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
-        assert int(bare.stdout) == found["hash of a string"]
+        fresh = run_python(["-c", "print(hash('parmap'))"], folder=tmp_path)
+        assert found["hash of a string"] == int(fresh.stdout)
 
 
 def test_limits_and_the_mask_for_new_files_are_those_of_now(pool):

@@ -10,6 +10,9 @@ import sys
 import threading
 from typing import Any
 
+# What a zygote imports for itself.
+_OF_ZYGOTES = {"gc", "marshal", "select", "parmap._worker.zygote"}
+
 
 def parent_of_worker(_: object = None) -> int:
     return os.getppid()
@@ -23,7 +26,7 @@ def facts(*, except_for: tuple[str, ...] = ()) -> dict[str, Any]:
     parent = multiprocessing.parent_process()
     found = {
         "parent": os.getppid(),
-        "multiprocessing parent": parent and parent.pid,
+        "multiprocessing parent": None if parent is None else parent.pid,
         "process": multiprocessing.current_process().name,
         "is daemon": multiprocessing.current_process().daemon,
         "threads": len(os.listdir("/proc/self/task")),
@@ -42,6 +45,6 @@ def facts(*, except_for: tuple[str, ...] = ()) -> dict[str, Any]:
         "umask": umask,
         "hash of a string": hash("parmap") if os.environ.get("PYTHONHASHSEED") else None,
         "has cloudpickle": has_cloudpickle,
-        "modules": sorted(sys.modules),
+        "modules": sorted(sys.modules.keys() - _OF_ZYGOTES),
     }
     return {name: value for name, value in found.items() if name not in except_for}

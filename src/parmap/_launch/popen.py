@@ -52,9 +52,7 @@ class PopenLauncher:
         """Nothing to do: no worker has anything in common with another."""
 
 
-def run_main(
-    module: str, fds: list[int], *, output: int | None = None
-) -> subprocess.Popen[bytes]:
+def run_main(module: str, fds: list[int], *, output: int | None = None) -> subprocess.Popen[bytes]:
     """Run `module.main(*fds)` in a fresh interpreter like this one.  Raises OSError."""
     if not sys.executable:
         raise OSError("sys.executable is not set: this Python cannot start another one")

@@ -27,7 +27,7 @@ import threading
 import time
 from contextlib import ExitStack
 from subprocess import DEVNULL
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from parmap._launch import lifeline
 from parmap._launch.base import Child, keep_from_forks, pair_for_worker, reap_child
@@ -216,7 +216,7 @@ class Zygote:
         streams, order = _order()
         answer = bytearray(ANSWER.size)
         try:
-            self._link.send_all([marshal.dumps(order)], [*fds, *streams])
+            self._link.send_all([marshal.dumps(dict[str, Any](order))], [*fds, *streams])
             self._wait_for(self._link)
             size, received = self._link.receive_into(answer)
         except ConnectionError as error:
@@ -251,7 +251,8 @@ def _order() -> tuple[list[int], Order]:
     byvalue = None
     if "parmap._wire.byvalue" in sys.modules:
         # Relative entries mean another folder there.
-        byvalue = [each for each in sys.path if isinstance(each, str) and os.path.isabs(each)]
+        entries: list[Any] = sys.path  # programs put in more than the strings that belong there
+        byvalue = [each for each in entries if isinstance(each, str) and os.path.isabs(each)]
     mask = [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())]
     return streams, {"mask": mask, "streams": streams, "byvalue": byvalue}
 

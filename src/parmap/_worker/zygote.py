@@ -59,7 +59,9 @@ class _Zygote:
         self._poll = select.poll()
         self._poll.register(link.fileno(), select.POLLIN)
         self._leashes: dict[int, tuple[int, int]] = {}  # leash -> pid, pidfd
-        self._dying: dict[int, tuple[int, int]] = {}  # the parent lets go of them: pidfd -> pid, leash
+        self._dying: dict[
+            int, tuple[int, int]
+        ] = {}  # the parent lets go of them: pidfd -> pid, leash
 
     def run(self) -> tuple[Link, Segment]:
         """Do what the parent says; returns in each worker, and only there."""
@@ -82,7 +84,7 @@ class _Zygote:
                 self._poll.unregister(self._link.fileno())
                 self._link.close()
                 return None
-            order: Order = marshal.loads(self._buffer[:size])
+            order: Order = marshal.loads(self._buffer[:size])  # noqa: S302 - from our own parent
             if order["byvalue"] is not None:
                 _import_byvalue(order["byvalue"])
             if self._fork() == 0:
