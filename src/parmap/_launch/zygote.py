@@ -30,7 +30,7 @@ from subprocess import DEVNULL
 from typing import TYPE_CHECKING, Any
 
 from parmap._launch import lifeline
-from parmap._launch.base import Child, keep_from_forks, pair_for_worker, reap_child
+from parmap._launch.base import Child, Ending, keep_from_forks, pair_for_worker, reap_child
 from parmap._launch.heritage import heritage
 from parmap._launch.popen import PopenLauncher, run_main
 from parmap._memory.fdpass import Link
@@ -174,18 +174,21 @@ class Zygote:
             undo.pop_all()
         return child, ours
 
-    def ending(self, leash: Link) -> int | None:
-        """The exit code of a dead worker; None if the zygote cannot tell any more."""
+    def ending(self, leash: Link) -> Ending:
+        """How a dead worker ended; unknown if the zygote cannot tell any more."""
         leash.shutdown(1)  # its number may be given away from now on
         answer = bytearray(ENDING.size)
         try:
             self._wait_for(leash)
             size, _ = leash.receive_into(answer)
         except ZygoteBrokenError:
-            return None
+            return Ending(None)
         finally:
             leash.close()
-        return os.waitstatus_to_exitcode(ENDING.unpack(answer)[0]) if size else None
+        if not size:
+            return Ending(None)
+        status, peak_rss = ENDING.unpack(answer)
+        return Ending(os.waitstatus_to_exitcode(status), peak_rss)
 
     def retire(self) -> None:
         """It takes no more orders, and goes after the last of its workers; at once if it is ill."""
