@@ -193,7 +193,7 @@ def test_a_start_after_a_failure_gives_a_worker_that_was_stopped(diary):
 
 @EVERY_METHOD
 def test_a_process_that_cannot_be_started_is_a_failure(gate, method, monkeypatch):
-    from parmap._launch import contexts, popen
+    from parmap._launch import contexts, zygote
 
     def refuse(self, name, control):
         raise OSError("no more processes")
@@ -201,7 +201,7 @@ def test_a_process_that_cannot_be_started_is_a_failure(gate, method, monkeypatch
     with pytest.raises(TaskErrorGroup) as info, WorkerGroup(start_method=method) as group:
         group.start(hang, gate)
         gate.wait()
-        monkeypatch.setattr(popen.PopenLauncher, "start", refuse)
+        monkeypatch.setattr(zygote.ZygoteLauncher, "start", refuse)
         monkeypatch.setattr(contexts.ContextLauncher, "start", refuse)
         refused = group.start(identity, 1, name="late")
         assert refused.join()

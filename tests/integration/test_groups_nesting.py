@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -130,16 +131,18 @@ def test_groups_side_by_side_do_not_disturb_each_other(gate):
 
 @EVERY_METHOD
 def test_a_worker_may_have_workers_of_its_own(method):
+    def inner(n, rank):
+        return multiprocessing.parent_process().pid, n * rank
+
     def outer(rank):
         with WorkerGroup(start_method=method) as group:
-            workers = [group.start(lambda n: (os.getppid(), n * rank), n) for n in range(2)]
+            workers = [group.start(inner, n, rank) for n in range(2)]
             results = [worker.result() for worker in workers]
         return os.getpid(), results
 
     for rank, (pid, results) in enumerate(run_workers(outer, 2)):
         assert [value for _, value in results] == [0, rank]
-        if method != "forkserver":
-            assert {parent for parent, _ in results} == {pid}
+        assert {parent for parent, _ in results} == {pid}
 
 
 def test_a_failure_comes_up_through_two_groups():

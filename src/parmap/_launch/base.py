@@ -31,12 +31,21 @@ class Child:
 
     __slots__ = ("_exitcode", "_gone", "_reap", "_watch", "peak_rss", "pid")
 
-    def __init__(self, pid: int, reap: Callable[[], Ending], wait: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        pid: int,
+        reap: Callable[[], Ending],
+        wait: Callable[[], object],
+        *,
+        pidfd: int | None = None,
+    ) -> None:
         """`reap` tells how it ended once it has and never waits; `wait` blocks until the process is
-        dead and leaves its exit code in place (used where there is no pidfd)."""
+        dead and leaves its exit code in place (used where there is no pidfd).
+
+        `pidfd` is for who has one already, which it takes over."""
         self.pid = pid
         self._reap = reap
-        self._watch = DeathWatch(pid, wait)
+        self._watch = DeathWatch(pid, wait, pidfd)
         self._exitcode: int | None = None
         self.peak_rss: int | None = None  # bytes, once it is buried, where that is known
         self._gone = False
@@ -72,6 +81,10 @@ class Launcher(Protocol):
         """
         ...
 
+    def end(self) -> None:
+        """All that it has started is dead, and it will start nothing more."""
+        ...
+
 
 # The parent's ends of all links.  A child that the parent forks, by whatever library, must not keep
 # them: its copies would hide the parent's death from the workers, and ours from the kernel.
@@ -82,8 +95,13 @@ def pair_for_worker() -> tuple[Link, Link]:
     """The parent's end (non-blocking, never inherited by a forked child) and the worker's."""
     ours, theirs = Link.pair()
     ours.setblocking(False)
-    _parents_ends.add(ours)
+    keep_from_forks(ours)
     return ours, theirs
+
+
+def keep_from_forks(link: Link) -> None:
+    """Have the copy closed in a child that this process forks."""
+    _parents_ends.add(link)
 
 
 def _close_parents_ends() -> None:

@@ -62,6 +62,9 @@ class ContextLauncher:
         )
         return child, ours
 
+    def end(self) -> None:
+        """Nothing to do: what multiprocessing keeps, it keeps for the whole program."""
+
     def _process(self, name: str, args: tuple[object, ...]) -> BaseProcess:
         process: BaseProcess = self._context.Process(  # type: ignore[attr-defined]  # typeshed: on the subclasses only
             target=_run_worker, name=name, args=args

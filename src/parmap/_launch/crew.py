@@ -116,6 +116,7 @@ class Crew:
             select.select([peer.death_fileno()], [], [])
             peer.bury()
         self.members.clear()
+        self._launcher.end()
         with self._gate:
             self._close()
 

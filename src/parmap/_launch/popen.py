@@ -1,4 +1,4 @@
-"""The default way: a fresh interpreter for each worker.
+"""The portable way: a fresh interpreter for each worker.
 
 Nothing of the parent's state can deadlock it (no fork of a threaded process), and the user's
 `__main__` is never imported, so a script needs no guard.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # The worker must find this very parmap before it knows the caller's sys.path.
 _HOME = str(Path(parmap.__file__).resolve().parent.parent)
-_MAIN = "import sys; sys.path.insert(0, {home!r}); from parmap._worker.main import main; main{fds}"
+_MAIN = "import sys; sys.path.insert(0, {home!r}); from {module} import main; main{fds}"
 
 
 class PopenLauncher:
@@ -34,8 +34,6 @@ class PopenLauncher:
 
     def start(self, name: str, control: Segment) -> tuple[Child, Link]:
         """Start a worker.  Raises OSError when the system refuses."""
-        if not sys.executable:
-            raise OSError("sys.executable is not set: this Python cannot start another one")
         with ExitStack() as undo:
             ours, theirs = pair_for_worker()
             undo.callback(ours.close)
@@ -43,22 +41,36 @@ class PopenLauncher:
             with ExitStack() as ended:
                 for fd in fds:
                     ended.callback(close_quietly, fd)
-                process = self._popen(fds)
+                process = run_main("parmap._worker.main", fds)
             child = Child(
                 process.pid, lambda: _reap(process), lambda: _wait_without_reaping(process.pid)
             )
             undo.pop_all()
         return child, ours
 
-    def _popen(self, fds: list[int]) -> subprocess.Popen[bytes]:
-        code = _MAIN.format(home=_HOME, fds=tuple(fds))
-        # -P: a file of the current folder must not shadow a module of the standard library.
-        flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # multiprocessing uses it too
-        if "-P" not in flags:
-            flags.append("-P")
-        return subprocess.Popen(
-            [sys.executable, *flags, "-c", code], stdin=subprocess.DEVNULL, pass_fds=fds
-        )
+    def end(self) -> None:
+        """Nothing to do: no worker has anything in common with another."""
+
+
+def run_main(module: str, fds: list[int], *, output: int | None = None) -> subprocess.Popen[bytes]:
+    """Run `module.main(*fds)` in a fresh interpreter like this one.  Raises OSError."""
+    if not sys.executable:
+        raise OSError("sys.executable is not set: this Python cannot start another one")
+    code = _MAIN.format(home=_HOME, module=module, fds=tuple(fds))
+    return subprocess.Popen(
+        [sys.executable, *interpreter_flags(), "-c", code],
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        pass_fds=fds,
+    )
+
+
+def interpreter_flags() -> list[str]:
+    """The options of Python that make another interpreter like this one."""
+    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # multiprocessing uses it too
+    # -P: a file of the current folder must not shadow a module of the standard library.
+    return flags if "-P" in flags else [*flags, "-P"]
 
 
 def _reap(process: subprocess.Popen[bytes]) -> Ending:

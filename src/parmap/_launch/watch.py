@@ -27,11 +27,11 @@ class DeathWatch:
 
     __slots__ = ("_fd", "_is_pidfd", "_pid")
 
-    def __init__(self, pid: int, wait: Callable[[], object]) -> None:
+    def __init__(self, pid: int, wait: Callable[[], object], pidfd: int | None = None) -> None:
         self._pid = pid
-        self._is_pidfd = hasattr(os, "pidfd_open") and portable_level() == LINUX
+        self._is_pidfd = pidfd is not None or has_pidfds()
         if self._is_pidfd:
-            self._fd = lift(os.pidfd_open(pid))
+            self._fd = lift(os.pidfd_open(pid)) if pidfd is None else pidfd
         else:
             self._fd = _watch_by_thread(pid, wait)
 
@@ -53,6 +53,11 @@ class DeathWatch:
     def close(self) -> None:
         """The death has been seen: let go of the descriptor."""
         close_quietly(self._fd)
+
+
+def has_pidfds() -> bool:
+    """Whether the system has descriptors for processes."""
+    return hasattr(os, "pidfd_open") and portable_level() == LINUX
 
 
 def _watch_by_thread(pid: int, wait: Callable[[], object]) -> int:
