@@ -59,9 +59,8 @@ class _Zygote:
         self._poll = select.poll()
         self._poll.register(link.fileno(), select.POLLIN)
         self._leashes: dict[int, tuple[int, int]] = {}  # leash -> pid, pidfd
-        self._dying: dict[
-            int, tuple[int, int]
-        ] = {}  # the parent lets go of them: pidfd -> pid, leash
+        # Those that the parent has let go of: pidfd -> pid, leash
+        self._dying: dict[int, tuple[int, int]] = {}
 
     def run(self) -> tuple[Link, Segment]:
         """Do what the parent says; returns in each worker, and only there."""
@@ -78,6 +77,7 @@ class _Zygote:
     def _obey(self) -> tuple[Link, Segment] | None:
         """Fork a worker and tell the parent; returns something in the worker."""
         fds: list[int] = []
+        pid = None
         try:
             size, fds = self._link.receive_into(self._buffer)
             if size == 0:  # no more orders
@@ -87,10 +87,11 @@ class _Zygote:
             order: Order = marshal.loads(self._buffer[:size])  # noqa: S302 - from our own parent
             if order["byvalue"] is not None:
                 _import_byvalue(order["byvalue"])
-            if self._fork() == 0:
-                return _prepare(order, fds)
+            pid = self._fork()
         except OSError as error:
             self._answer([], 0, error.errno or errno.EAGAIN)
+        if pid == 0:
+            return _prepare(order, fds)
         for fd in fds:
             close_quietly(fd)
         return None
@@ -104,7 +105,12 @@ class _Zygote:
                 self._leave(ours)
                 return 0
             # Nobody but this thread reaps it: the number cannot be another's yet.
-            pidfd = os.pidfd_open(pid)
+            try:
+                pidfd = os.pidfd_open(pid)
+            except OSError:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                raise
             leash = ours.detach()
             self._leashes[leash] = pid, pidfd
             self._poll.register(leash, select.POLLIN)
