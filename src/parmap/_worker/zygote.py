@@ -14,6 +14,7 @@ import select
 import signal
 import struct
 import sys
+from importlib import import_module
 
 from parmap._memory.fdpass import Link
 from parmap._memory.host import close_quietly
@@ -76,34 +77,37 @@ class _Zygote:
 
     def _obey(self) -> tuple[Link, Segment] | None:
         """Fork a worker and tell the parent; returns something in the worker."""
-        fds: list[int] = []
-        pid = None
         try:
             size, fds = self._link.receive_into(self._buffer)
-            if size == 0:  # no more orders
-                self._poll.unregister(self._link.fileno())
-                self._link.close()
-                return None
-            order: Order = marshal.loads(self._buffer[:size])  # noqa: S302 - from our own parent
-            if order["byvalue"] is not None:
-                _import_byvalue(order["byvalue"])
-            pid = self._fork()
+        except OSError as error:  # no room for the descriptors
+            self._refuse(error)
+            return None
+        if size == 0:  # no more orders
+            self._poll.unregister(self._link.fileno())
+            self._link.close()
+            return None
+        order: Order = marshal.loads(self._buffer[:size])  # noqa: S302 - from our own parent
+        if order["byvalue"] is not None:
+            _import_byvalue(order["byvalue"])
+        try:
+            is_worker = self._fork()
         except OSError as error:
-            self._answer([], 0, error.errno or errno.EAGAIN)
-        if pid == 0:
+            is_worker = False
+            self._refuse(error)
+        if is_worker:
             return _prepare(order, fds)
         for fd in fds:
             close_quietly(fd)
         return None
 
-    def _fork(self) -> int:
-        """The worker's pid, and 0 in the worker.  Raises OSError if there is none."""
+    def _fork(self) -> bool:
+        """Fork a worker and tell the parent; True in the worker.  Raises OSError if there is none."""
         ours, theirs = Link.pair()
         try:
             pid = os.fork()
             if pid == 0:
                 self._leave(ours)
-                return 0
+                return True
             # Nobody but this thread reaps it: the number cannot be another's yet.
             try:
                 pidfd = os.pidfd_open(pid)
@@ -118,7 +122,10 @@ class _Zygote:
         finally:
             ours.close()
             theirs.close()
-        return pid
+        return False
+
+    def _refuse(self, error: OSError) -> None:
+        self._answer([], 0, error.errno or errno.EAGAIN)
 
     def _answer(self, fds: list[int], pid: int, number: int) -> None:
         try:
@@ -162,7 +169,7 @@ def _import_byvalue(path: list[str]) -> None:
     before = sys.path[:]
     sys.path[:] = path
     try:
-        import parmap._wire.byvalue  # noqa: F401
+        import_module("parmap._wire.byvalue")
     except Exception:
         return  # the worker will try as well, and say why it cannot
     finally:
