@@ -125,7 +125,7 @@ class Nursery:
 
     def _zygote_of(self, wanted: tuple[object, ...]) -> Zygote:
         zygote = self._zygote
-        if zygote is None or not zygote.sound or zygote.heritage != wanted:
+        if zygote is None or not zygote.usable or zygote.heritage != wanted:
             if zygote is not None:
                 self._retired.append(zygote)
                 self._zygote = None
@@ -141,7 +141,8 @@ class Zygote:
     def __init__(self, heritage: tuple[object, ...]) -> None:
         """Start it; whether it works is seen by its first answer.  Raises OSError."""
         self.heritage = heritage
-        self.sound = True  # nothing is known against it
+        self.usable = True  # nothing is known against it
+        self._ill = False  # dead, stopped, or silent
         self.proven = False  # it has answered
         pair = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)  # keeps messages apart
         self._link, theirs = (Link.from_fd(end.detach()) for end in pair)
@@ -165,7 +166,7 @@ class Zygote:
         with ExitStack() as undo:
             ours, theirs = pair_for_worker()
             undo.callback(ours.close)
-            self.sound = False  # until the whole exchange is over, whatever interrupts it
+            self.usable = False  # until the whole exchange is over, whatever interrupts it
             try:
                 pid, pidfd, leash = self._exchange([theirs.fileno(), control.fileno()])
             finally:
@@ -193,7 +194,7 @@ class Zygote:
     def retire(self) -> None:
         """It takes no more orders, and goes after the last of its workers; at once if it is ill."""
         self._link.close()
-        if not self.sound:
+        if self._ill:
             self.child.send_signal(signal.SIGKILL)
 
     def buried(self) -> bool:
@@ -223,10 +224,10 @@ class Zygote:
             self._wait_for(self._link)
             size, received = self._link.receive_into(answer)
         except ConnectionError as error:
-            raise ZygoteBrokenError from error
-        if size < ANSWER.size:
+            raise ZygoteBrokenError from error  # it is dead
+        if size == 0:
             raise ZygoteBrokenError
-        self.sound = self.proven = True
+        self.usable = self.proven = True
         pid, number = ANSWER.unpack(answer)
         if number:
             raise OSError(number, f"the system refuses another process: {os.strerror(number)}")
@@ -245,6 +246,7 @@ class Zygote:
                 return
             if ready or _is_stopped(self.child.pid):
                 break
+        self.usable, self._ill = False, True
         raise ZygoteBrokenError
 
 
@@ -279,7 +281,7 @@ def _readable(*fds: int, timeout: float | None) -> list[int]:
 def _is_stopped(pid: int) -> bool:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] in b"tT"
+            return file.read().rpartition(b")")[2].split()[0] in b"T"
     except OSError:
         return True  # dead, and reaped by a stranger
 

@@ -14,6 +14,7 @@ import select
 import signal
 import struct
 import sys
+from importlib import import_module
 
 from parmap._memory.fdpass import Link
 from parmap._memory.host import close_quietly
@@ -59,9 +60,8 @@ class _Zygote:
         self._poll = select.poll()
         self._poll.register(link.fileno(), select.POLLIN)
         self._leashes: dict[int, tuple[int, int]] = {}  # leash -> pid, pidfd
-        self._dying: dict[
-            int, tuple[int, int]
-        ] = {}  # the parent lets go of them: pidfd -> pid, leash
+        # Those that the parent has let go of: pidfd -> pid, leash
+        self._dying: dict[int, tuple[int, int]] = {}
 
     def run(self) -> tuple[Link, Segment]:
         """Do what the parent says; returns in each worker, and only there."""
@@ -77,34 +77,44 @@ class _Zygote:
 
     def _obey(self) -> tuple[Link, Segment] | None:
         """Fork a worker and tell the parent; returns something in the worker."""
-        fds: list[int] = []
         try:
             size, fds = self._link.receive_into(self._buffer)
-            if size == 0:  # no more orders
-                self._poll.unregister(self._link.fileno())
-                self._link.close()
-                return None
-            order: Order = marshal.loads(self._buffer[:size])  # noqa: S302 - from our own parent
-            if order["byvalue"] is not None:
-                _import_byvalue(order["byvalue"])
-            if self._fork() == 0:
-                return _prepare(order, fds)
+        except OSError as error:  # no room for the descriptors
+            self._refuse(error)
+            return None
+        if size == 0:  # no more orders
+            self._poll.unregister(self._link.fileno())
+            self._link.close()
+            return None
+        order: Order = marshal.loads(self._buffer[:size])  # noqa: S302 - from our own parent
+        if order["byvalue"] is not None:
+            _import_byvalue(order["byvalue"])
+        try:
+            is_worker = self._fork()
         except OSError as error:
-            self._answer([], 0, error.errno or errno.EAGAIN)
+            is_worker = False
+            self._refuse(error)
+        if is_worker:
+            return _prepare(order, fds)
         for fd in fds:
             close_quietly(fd)
         return None
 
-    def _fork(self) -> int:
-        """The worker's pid, and 0 in the worker.  Raises OSError if there is none."""
+    def _fork(self) -> bool:
+        """Fork a worker and tell the parent; True in the worker.  Raises OSError if there is none."""
         ours, theirs = Link.pair()
         try:
             pid = os.fork()
             if pid == 0:
                 self._leave(ours)
-                return 0
+                return True
             # Nobody but this thread reaps it: the number cannot be another's yet.
-            pidfd = os.pidfd_open(pid)
+            try:
+                pidfd = os.pidfd_open(pid)
+            except OSError:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                raise
             leash = ours.detach()
             self._leashes[leash] = pid, pidfd
             self._poll.register(leash, select.POLLIN)
@@ -112,7 +122,10 @@ class _Zygote:
         finally:
             ours.close()
             theirs.close()
-        return pid
+        return False
+
+    def _refuse(self, error: OSError) -> None:
+        self._answer([], 0, error.errno or errno.EAGAIN)
 
     def _answer(self, fds: list[int], pid: int, number: int) -> None:
         try:
@@ -156,7 +169,7 @@ def _import_byvalue(path: list[str]) -> None:
     before = sys.path[:]
     sys.path[:] = path
     try:
-        import parmap._wire.byvalue  # noqa: F401
+        import_module("parmap._wire.byvalue")
     except Exception:
         return  # the worker will try as well, and say why it cannot
     finally:
