@@ -23,7 +23,7 @@ FOLDER ?=
 BENCH_ARGS ?=
 RESULTS := benchmarks/results
 
-.PHONY: help demo test quick check lint types docs bench bench-plots bench-compare stress clean
+.PHONY: help demo test test-integrations quick check lint types docs bench bench-plots bench-compare stress clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ demo: $(VENV)/.installed  ## index the standard library's source in parallel, be
 
 test: $(VENV)/.installed-dev  ## every test but the stress tests (under 5 minutes on 2 cores)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
+
+test-integrations: $(VENV)/.installed-integrations  ## parmap with Dask, joblib and others that are real
+	$(BIN)/python -m pytest tests/ecosystem $(PYTEST_ARGS)
 
 quick: $(VENV)/.installed-dev  ## the tests that take less than a second each
 	$(BIN)/python -m pytest -n $(JOBS) -m "not slow and not stress" $(PYTEST_ARGS)
@@ -86,4 +89,8 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 $(VENV)/.installed-bench: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable . --group bench
+	@touch $@
+
+$(VENV)/.installed-integrations: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --group integrations
 	@touch $@

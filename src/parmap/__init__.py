@@ -64,7 +64,9 @@ if TYPE_CHECKING:
     from parmap.shared.barrier import Barrier as Barrier
     from parmap.shared.condition import Condition as Condition
     from parmap.shared.counter import SharedCounter as SharedCounter
+    from parmap.shared.dicts import SharedDict as SharedDict
     from parmap.shared.events import Event as Event
+    from parmap.shared.lists import SharedList as SharedList
     from parmap.shared.locks import Lock as Lock
     from parmap.shared.locks import RLock as RLock
     from parmap.shared.semaphores import Semaphore as Semaphore
@@ -100,6 +102,8 @@ _HOMES = {
     "SharedCounter": "parmap.shared.counter",
     "SharedValue": "parmap.shared.value",
     "SharedArray": "parmap.shared.array",
+    "SharedDict": "parmap.shared.dicts",
+    "SharedList": "parmap.shared.lists",
     "Progress": "parmap.observe.progress",
     "CallTimeoutError": "parmap.errors",
     "TaskTimeoutError": "parmap.errors",
@@ -151,6 +155,8 @@ __all__ = [  # pyright wants the literal names
     "SerializationError",
     "SharedArray",
     "SharedCounter",
+    "SharedDict",
+    "SharedList",
     "SharedValue",
     "TaskErrorGroup",
     "TaskFailure",

@@ -49,7 +49,7 @@ class Driver(Loop[ev.Event, cmd.Command]):
     ) -> None:
         """`setup` gives the first frame for a worker of that name; `shared`: nobody owns it; a
         worker that has run `max_tasks` items is replaced."""
-        self._shared = shared
+        self.dropped_at_exit = shared
         self._setup = setup
         dump_stacks_on_request()
         self._scheduler = new_scheduler(
@@ -128,7 +128,7 @@ class Driver(Loop[ev.Event, cmd.Command]):
 
     def finish(self) -> None:
         """At exit Pools finish what was submitted, as Executors do; the shared one is ended."""
-        self.close(cancel=self._shared, exiting=True)
+        self.close(cancel=self.dropped_at_exit, exiting=True)
 
     @property
     def is_open(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
 from parmap import options
@@ -42,7 +43,7 @@ def open_source(
     star: bool,
     max_workers: int | None,
     chunksize: int | None,
-    pool: Pool | PoolView | None,
+    pool: Executor | None,
     limits: Limits,
     on_failure: OnFailure,
 ) -> Source:
@@ -53,10 +54,19 @@ def open_source(
         limits = limits.over(pool.limits)
         pool = pool.pool
     if pool is not None:
-        if not isinstance(pool, Pool):
-            raise TypeError(f"pool must be a parmap.Pool or None, not {type(pool).__name__}")
+        if not isinstance(pool, Executor):
+            raise TypeError(
+                "pool must be a parmap.Pool, another concurrent.futures.Executor or None,"
+                f" not {type(pool).__name__}"
+            )
         if max_workers is not None:
             raise TypeError("give either pool or max_workers: the pool has its own number")
+        if not isinstance(pool, Pool):
+            from parmap.foreign.source import ForeignSource  # most programs need none
+
+            return ForeignSource(
+                pool, fn, star=star, chunksize=size, on_failure=on_failure, limits=limits
+            )
         cap = pool.max_workers
     else:
         cap = options.check_max_workers(max_workers)

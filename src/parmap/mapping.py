@@ -15,12 +15,11 @@ from parmap.observe.progress import ProgressReporter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from concurrent.futures import Executor
 
     from parmap._limits import Retry
-    from parmap._pool_view import PoolView
     from parmap.errors import TaskFailure
     from parmap.observe.progress import Progress
-    from parmap.pool import Pool
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -39,7 +38,7 @@ class CallOptions(TypedDict, total=False):
     timeout: float | None
     retry: Retry | int | None
     progress: bool | str | Callable[[Progress], object]
-    pool: Pool | PoolView | None
+    pool: Executor | None
 
 
 class MapOptions(CallOptions, total=False):
@@ -100,7 +99,7 @@ def parallel_map(
     on_error: options.OnError = "raise",
     progress: bool | str | Callable[[Progress], object] = False,
     strict: bool = False,
-    pool: Pool | PoolView | None = None,
+    pool: Executor | None = None,
 ) -> list[Any]:
     """Like ``list(map(fn, items, *more))``, in parallel processes; results in the order of the items.
 
@@ -202,7 +201,7 @@ def parallel_starmap(
     retry: Retry | int | None = None,
     on_error: options.OnError = "raise",
     progress: bool | str | Callable[[Progress], object] = False,
-    pool: Pool | PoolView | None = None,
+    pool: Executor | None = None,
 ) -> list[Any]:
     """Like ``[fn(*t) for t in argument_tuples]``, in parallel processes.
 
@@ -284,7 +283,7 @@ def parallel_imap(
     on_error: options.OnError = "raise",
     progress: bool | str | Callable[[Progress], object] = False,
     strict: bool = False,
-    pool: Pool | PoolView | None = None,
+    pool: Executor | None = None,
 ) -> ResultIterator[Any]:
     """Like `parallel_map`, but lazy: an iterator of results, for streams and endless inputs.
 

@@ -201,12 +201,9 @@ class Pool(Executor):
     def __del__(self) -> None:
         driver = getattr(self, "_driver", None)
         if driver is not None and driver.is_open:
-            warnings.warn(
-                f"unclosed {self!r}, made at {self._made_at}: use it with `with`, or call shutdown()",
-                ResourceWarning,
-                stacklevel=2,
-                source=self,
-            )
+            told = f"unclosed {self!r}, made at {self._made_at}: use `with`, or call shutdown()"
+            driver.close(cancel=False)  # first: a warning that is an error may keep this object
+            warnings.warn(told, ResourceWarning, stacklevel=2, source=self)
 
 
 def open_call(

@@ -13,10 +13,12 @@ FLOORS = (
     ("_memory", "_core", "errors", "_version", "_alarm"),
     ("shared", "_wire", "options", "_nesting"),
     ("channel", "_channel", "checkpoint", "_worker"),
-    ("_launch", "foreign", "_calls"),
+    ("_launch", "_calls"),
+    ("foreign",),
     ("_driver", "_loop", "_wheel", "_hold", "_express", "_group", "_watching"),
     ("workers", "pool"),
     ("mapping", "observe", "integrations", "testing"),
+    ("compat",),
     ("__init__", "__main__"),
 )
 FLOOR_OF = {unit: number for number, floor in enumerate(FLOORS) for unit in floor}

@@ -272,7 +272,8 @@ def test_a_pool_that_is_dropped_ends_its_workers(tmp_path):
     pool = Pool(2)
     pids = all_workers(pool, 2, tmp_path)
     future = pool.submit(double, 2)
-    del pool
+    with pytest.warns(ResourceWarning, match="unclosed"):
+        del pool
     gc.collect()
     assert future.result(LIMIT) == 4
     wait_until_dead(pids)

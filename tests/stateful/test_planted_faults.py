@@ -22,6 +22,7 @@ from stateful.test_scheduler_machine import SchedulerMachine
 from support.planting import plant
 from unit.core import test_cutting as cutting_tests
 from unit.core import test_deadlines as deadline_tests
+from unit.core import test_losses as loss_tests
 from unit.core import test_scheduler as unit_tests
 
 CAUGHT = (AssertionError, InternalError, LookupError, ValueError)
@@ -159,32 +160,11 @@ BY_THE_MACHINE = {
     "nobody is told to leave what is no longer wanted": Fault(
         Scheduler, "_drop_unwanted", "worker.expect(Step.TERMINATE, self._now + GRACE)", "pass"
     ),
-    "a late item's result that came in time is charged": Fault(
-        Scheduler,
-        "_guilty",
-        "if culprit is not None and first.next <= culprit < first.stop",
-        "if True",
-    ),
-    "what a late worker was at is charged, not what it was ended for": Fault(
-        Scheduler, "_guilty", "if worker.late is None and not worker.killed", "if not worker.killed"
-    ),
-    "an item is given up early": Fault(
-        ItemClock, "late", "now >= self._asked + self.limit", "now >= self._asked"
-    ),
-    "time that passed before a chunk was begun counts": Fault(
-        ItemClock,
-        "saw",
-        "= running, began, now, None",
-        "= running, self.look_at - self.limit, now, None",
-    ),
     "a late worker is never killed": Fault(
         Scheduler, "_looked", "self._now + DUMP_PATIENCE", "None"
     ),
     "nobody looks at the clocks": Fault(
         Scheduler, "_deadline_passed", "self._look_at_clocks()", "pass"
-    ),
-    "a clock that was restarted for the first chunk runs on for the second": Fault(
-        Scheduler, "_results", "if worker.chunks:\n        self._start_clock(worker)", "pass"
     ),
     "an item is retried once too often": Fault(
         Scheduler, "_count_attempt", "failed >= book.retry.attempts", "failed > book.retry.attempts"
@@ -199,9 +179,6 @@ BY_THE_MACHINE = {
     "a retried failure ends its call": Fault(
         Scheduler, "_results", "if event.failed and not again", "if event.failed"
     ),
-    "an item that nobody wants any more is retried": Fault(
-        Scheduler, "_run_again", "book.wants(index) and", ""
-    ),
     "what rests outlives its call": Fault(Call, "stop", "if item < index", ""),
     "a call ends while an item of it rests": Fault(Call, "finished", "and not self.resting", ""),
     "a rest is longer than it should be": Fault(
@@ -212,9 +189,6 @@ BY_THE_MACHINE = {
     ),
     "a worker is given more tasks than it may run": Fault(
         Call, "take", "size if most is None else min(size, most)", "size"
-    ),
-    "tasks that were given back count": Fault(
-        Scheduler, "_close_chunk", "worker.tasks_left += chunk.stop - chunk.next", "pass"
     ),
     "a worker that is spent goes on": Fault(
         Scheduler, "_close_chunk", "if worker.is_spent", "if False"
@@ -228,6 +202,45 @@ BY_THE_MACHINE = {
 }
 
 BY_A_UNIT_TEST = {
+    "an item that nobody wants any more is retried": (
+        Fault(Scheduler, "_run_again", "book.wants(index) and", ""),
+        loss_tests.test_a_cancel_that_crosses_a_retry_ends_the_call_at_once,
+    ),
+    "tasks that were given back count": (
+        Fault(Scheduler, "_close_chunk", "worker.tasks_left += chunk.stop - chunk.next", "pass"),
+        loss_tests.test_tasks_that_were_given_back_do_not_count,
+    ),
+    "a late item's result that came in time is charged": (
+        Fault(
+            Scheduler,
+            "_guilty",
+            "if culprit is not None and first.next <= culprit < first.stop",
+            "if True",
+        ),
+        deadline_tests.test_a_result_that_comes_after_its_deadline_and_before_the_death_counts,
+    ),
+    "what a late worker was at is charged, not what it was ended for": (
+        Fault(
+            Scheduler,
+            "_guilty",
+            "if worker.late is None and not worker.killed",
+            "if not worker.killed",
+        ),
+        deadline_tests.test_a_result_that_comes_after_its_deadline_and_before_the_death_counts,
+    ),
+    "an item is given up early": (
+        Fault(ItemClock, "late", "now >= self._asked + self.limit", "now >= self._asked"),
+        deadline_tests.test_a_question_without_an_answer_means_that_no_item_has_begun_since,
+    ),
+    "time that passed before a chunk was begun counts": (
+        Fault(
+            ItemClock,
+            "saw",
+            "= running, began, now, None",
+            "= running, self.look_at - self.limit, now, None",
+        ),
+        deadline_tests.test_a_marked_item_is_looked_at_only_when_its_time_could_be_over,
+    ),
     "a worker that is being cut is sent another chunk": (
         Fault(dispatch, "_with_room", "first.id <= worker.cut_to", "False"),
         cutting_tests.test_a_worker_that_is_being_cut_is_sent_nothing,

@@ -9,6 +9,8 @@ from parmap import (
     Pool,
     Progress,
     ResultIterator,
+    SharedDict,
+    SharedList,
     TaskFailure,
     parallel_imap,
     parallel_map,
@@ -116,6 +118,21 @@ assert_type(counter.value, int)
 assert_type(parmap.SharedArray("d", 5), parmap.SharedArray)
 assert_type(parmap.SharedArray.from_numpy(None), parmap.SharedArray)
 assert_type(parmap.SharedArray(int, shape=(2, 3)).shape, tuple[int, ...])
+# Containers know their types as dict and list do.
+hits = SharedDict({"a": 1})
+assert_type(hits, SharedDict[str, int])
+assert_type(SharedDict(a=1.5), SharedDict[str, float])
+assert_type(hits["a"], int)
+assert_type(hits.get("b"), int | None)
+assert_type(hits.get("b", "none"), int | str)
+assert_type(hits.pop("a", None), int | None)
+assert_type(hits.update_item("a", lambda n: n + 1, 0), int)
+assert_type(hits.copy(), dict[str, int])
+found = SharedList(["a"])
+assert_type(found, SharedList[str])
+assert_type(found[0], str)
+assert_type(found[0:1], list[str])
+assert_type(found.update_item(0, lambda text: text + "b"), str)
 
 
 def limits(names: list[str]) -> None:

@@ -10,10 +10,29 @@ from parmap._words import printable, short_repr
 from parmap.errors import SerializationError, TaskFailure, attach_failure, attributes_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from typing import Protocol
 
-    from parmap._calls.remote import Lost, Report
+    from parmap._calls.remote import Lost
+    from parmap._wire.frames import Buffer
     from parmap._wire.pickling import Codec
+
+    class Encoded(Protocol):
+        """Outcomes as they came: a `Report`, or what a foreign engine has brought."""
+
+        @property
+        def first(self) -> int: ...
+        @property
+        def segments(self) -> Sequence[Buffer]: ...
+        @property
+        def block(self) -> bool: ...
+        @property
+        def worker(self) -> str: ...
+        @property
+        def pid(self) -> int: ...
+        @property
+        def attempt(self) -> int: ...
+        def take_fds(self) -> Sequence[int]: ...
 
 
 class Failed:
@@ -45,7 +64,7 @@ class Reader:
         self._codec = codec
         self._item = item
 
-    def read(self, report: Report) -> Batch:
+    def read(self, report: Encoded) -> Batch:
         """Decode a report; a result that cannot be unpickled fails its own item only."""
         values = unpack(report.segments, report.take_fds(), report.block, self._codec)
         if report.block:
@@ -76,7 +95,7 @@ class Reader:
         attach_failure(error, failure)
         return Failed(failure)
 
-    def _load(self, item: Item, index: int, report: Report) -> Any:
+    def _load(self, item: Item, index: int, report: Encoded) -> Any:
         try:
             value = item.load()
         except KeyboardInterrupt:

@@ -6,8 +6,7 @@ A message costs a microsecond, and each Python call a twentieth of that.  The st
 
 from __future__ import annotations
 
-from parmap._channel.layout import HEAD, SLOT, TAIL, WAITING_RECEIVERS, WAITING_SENDERS
-from parmap._channel.messages import PARCEL
+from parmap._channel.layout import HEAD, PARCEL, SLOT, TAIL, WAITING_RECEIVERS, WAITING_SENDERS
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:

@@ -10,8 +10,10 @@ from parmap._channel.layout import (
     CAPACITY,
     COUNT,
     HEAD,
+    LABEL,
     LEVELLED,
     MOST_BYTES,
+    PARCEL,
     SLOT,
     TAIL,
     WAITING_RECEIVERS,
@@ -19,8 +21,8 @@ from parmap._channel.layout import (
     WORDS,
     Layout,
 )
-from parmap._channel.messages import AS_PICKLE, LABEL, PARCEL
 from parmap._memory.words import words
+from parmap._wire.messages import AS_PICKLE
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:
@@ -28,12 +30,12 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from parmap._channel.bell import Bell
-    from parmap._channel.messages import Messages, Parcel
     from parmap._channel.presence import Presence
     from parmap._memory.intents import IntentMutex
     from parmap._memory.keeper import Keeper
     from parmap._memory.mutex import FileMutex
     from parmap._memory.segment import Segment
+    from parmap._wire.messages import Messages, Parcel
 
     R = TypeVar("R")
 

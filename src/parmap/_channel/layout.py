@@ -13,11 +13,18 @@ Memory that was never touched costs nothing, so tables are as long as they may e
 
 from __future__ import annotations
 
+from struct import Struct
+
 from parmap._memory.mutex import size_of
 
 SLOT = 128
 WORD = 8
 PAGE = 4096
+
+# The first byte of a slot whose message lies in the heap: no marshal and no pickle begins with it.
+PARCEL = 1
+# ... and the slot: this byte, form, number of descriptors, block, bytes, the tag of the descriptors.
+LABEL = Struct("<BBH4xqqq")
 
 # Words.  Those that senders write and those that receivers write are cache lines apart.
 CAPACITY = 1

@@ -8,11 +8,11 @@ from time import monotonic
 from parmap._channel.fast import make_get
 from parmap._channel.large import Opened
 from parmap._channel.layout import FLAGS, HEAD, LEVEL, TAIL, WAITING_RECEIVERS
-from parmap._channel.messages import PICKLE
 from parmap._channel.state import GRACE, RECEIVER, State, left_until
 from parmap._channel.waiting import PARKED_AFTER, tell_parked, yields
 from parmap._memory.intents import IntentMutex
 from parmap._memory.patience import within
+from parmap._wire.messages import PICKLE
 from parmap.errors import ChannelError
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms

@@ -17,6 +17,7 @@ from parmap._channel.layout import (
     HEAP_END,
     LEVEL,
     LEVELLED,
+    PARCEL,
     SENDER_EXISTED,
     SLOT,
     TAIL,
@@ -25,9 +26,9 @@ from parmap._channel.layout import (
     WORDS,
     Layout,
 )
-from parmap._channel.messages import PARCEL, PICKLE
 from parmap._memory.segment import Segment
 from parmap._memory.words import words
+from parmap._wire.messages import PICKLE
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:

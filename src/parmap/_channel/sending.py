@@ -7,11 +7,11 @@ from time import monotonic
 
 from parmap._channel.fast import make_put
 from parmap._channel.layout import COUNT, NEWS, SLOT, WAITING_SENDERS
-from parmap._channel.messages import SMALL, Parcel
 from parmap._channel.state import GRACE, SENDER, State, left_until
 from parmap._channel.waiting import yields
 from parmap._memory.intents import IntentMutex
 from parmap._memory.patience import within
+from parmap._wire.messages import SMALL, Parcel
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:

@@ -11,14 +11,15 @@ from parmap._channel.layout import (
     MOST_PROCESSES,
     NEWS,
     RECEIVER_EXISTED,
+    SLOT,
     TAIL,
     WAITING_RECEIVERS,
     WAITING_SENDERS,
 )
-from parmap._channel.messages import Messages
 from parmap._channel.ring import Ring
 from parmap._channel.waiting import Waiter
 from parmap._memory.mutex import mutex_of
+from parmap._wire.messages import Messages
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class State:
         self._mutex = mutex_of(segment, LOCK_AT, MOST_PROCESSES)
         self.ring = Ring(segment, self._mutex, keeper, bells, presences[SENDER])
         self.words = self.ring.words
-        self._messages = Messages()
+        self._messages = Messages(SLOT)
         # A sender waits for room, or for the last receiver to go; a receiver the other way round.
         self._waiters = (Waiter(bells[1], presences[RECEIVER]), Waiter(bells[0], presences[SENDER]))
         self._poll: select.epoll | None = None

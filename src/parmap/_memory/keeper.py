@@ -35,7 +35,7 @@ from parmap._memory.transit import export_fd, import_fd
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Container, Sequence
 
     from parmap._memory.transit import Ticket
 
@@ -56,8 +56,8 @@ class _Socket(_socket.socket):
 class Keeper:
     """A queue of (tag, descriptors), shared by all who have it. Costs two descriptors.
 
-    Either a queue (`take`, with rising tags) or a shelf (`copy` and `drop`, in any order), not
-    both.
+    Either a queue (`take`, with rising tags) or a shelf (`copy`, `drop` and `keep_only`, in any
+    order), not both.
     """
 
     __slots__ = ("_in", "_out")
@@ -126,6 +126,16 @@ class Keeper:
             _close_all(self._receive(0))
             found = True
         return found
+
+    def keep_only(self, tags: Container[int]) -> None:
+        """Remove each entry with another tag, which somebody who was killed has left behind."""
+        first: int | None = None
+        while (head := self._tag_at(0)) is not None and head != first:
+            if head in tags:
+                first = head if first is None else first
+                self._turn()
+            else:
+                _close_all(self._receive(0))
 
     def close(self) -> None:
         """Close this process's ends. May be called twice."""

@@ -1,4 +1,4 @@
-"""Items to bytes and back, so that ANY process that has the channel can read them.
+"""Items of a channel or container to bytes and back, so that ANY process that has it can read them.
 
 * Plain values (numbers, text, bytes, and flat collections of them): `marshal`, a tenth of the cost
   of a pickle.  Exact types only: it would take a bytearray for bytes.
@@ -7,7 +7,7 @@
   that very class again in the process it came from, and one class per process elsewhere.
 * Large buffers (arrays) stay beside the pickle and are copied straight into shared memory.
 
-What fits a slot is one bytes object, the record; the rest is a `Parcel`.
+What is small is one bytes object, the record; the rest is a `Parcel`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,7 @@ import marshal
 from _pickle import Unpickler, loads
 from array import array
 from io import BytesIO
-from struct import Struct
 
-from parmap._channel.layout import SLOT
 from parmap._memory.fdpass import MAX_FDS
 from parmap._memory.transit import FdSink, FdSource, exporting, importing
 from parmap._wire.pickling import Buffers, Codec, NeedsByValueError, dump_by_value, dump_fast
@@ -37,23 +35,19 @@ ATOMS = frozenset({int, float, str, bytes, bool, type(None), complex})
 SMALL = ATOMS - {bytes, str}
 _FLAT = frozenset({tuple, list, set, frozenset})
 
-# The first byte of a record.  Marshal begins with a printable character (and perhaps 0x80 added),
-# a pickle with 0x80 alone.
-PARCEL = 1
+# The first byte of a record that is a pickle.  Marshal begins with a printable character (and
+# perhaps 0x80 added).
 PICKLE = 0x80
 
 # Forms of a parcel.
 AS_BYTES, AS_BYTEARRAY, AS_MARSHAL, AS_PICKLE = range(4)
-
-# Kind, form, number of descriptors, block, bytes, the tag of the descriptors.
-LABEL = Struct("<BBH4xqqq")
 
 # Buffers in a block begin at multiples of this, as arrays like it.
 _ALIGN = 64
 
 
 class Parcel:
-    """A message that fits no slot, or that has descriptors.  Owns those."""
+    """A message that is large, or that has descriptors.  Owns those."""
 
     __slots__ = ("fds", "form", "nbytes", "segments", "sent")
 
@@ -90,11 +84,13 @@ def _padded(size: int) -> int:
 
 
 class Messages:
-    """Encodes and decodes for one channel in one process.  Thread-safe."""
+    """Encodes and decodes for one channel or container in one process.  Thread-safe."""
 
-    __slots__ = ("_codec",)
+    __slots__ = ("_codec", "_limit")
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
+        """`limit`: the most bytes of a record."""
+        self._limit = limit
         # One that does not join: every message is whole.  Kept with the channel, so that messages
         # of one class are of one class here.
         self._codec = Codec("to worker")
@@ -103,10 +99,10 @@ class Messages:
         """Return the record of a small item, else a parcel.  Raises `SerializationError`."""
         kind = type(item)
         if kind in ATOMS or (kind in _FLAT and ATOMS.issuperset(map(type, item))):  # type: ignore[call-overload]  # it is one of _FLAT
-            if kind is bytes and len(item) >= SLOT - 5:  # type: ignore[arg-type]
+            if kind is bytes and len(item) >= self._limit - 5:  # type: ignore[arg-type]
                 return Parcel(AS_BYTES, (item,))  # type: ignore[arg-type]
             data = marshal.dumps(item)  # type: ignore[arg-type]
-            return data if len(data) <= SLOT else Parcel(AS_MARSHAL, [data])
+            return data if len(data) <= self._limit else Parcel(AS_MARSHAL, [data])
         if kind is bytearray:
             return Parcel(AS_BYTEARRAY, [item])  # type: ignore[list-item]
         return self._pickle(item)
@@ -131,7 +127,7 @@ class Messages:
             refusal = self._codec.refusal(item, "item", error)
             refusal.direction = None  # a channel leads anywhere
             raise refusal from error
-        if len(data) <= SLOT and not buffers and not sink.fds:
+        if len(data) <= self._limit and not buffers and not sink.fds:
             return data
         return Parcel(AS_PICKLE, [data, *buffers], sink.take())
 
@@ -151,7 +147,7 @@ class Messages:
         return marshal.loads(record)  # noqa: S302 - from the same user, as a pickle is
 
     def decode_parcel(
-        self, form: int, memory: mmap.mmap, at: int, nbytes: int, fds: Sequence[int]
+        self, form: int, memory: mmap.mmap | bytes, at: int, nbytes: int, fds: Sequence[int]
     ) -> Any:
         """Return the item of a parcel, a copy; its block may change afterwards.  Takes `fds` over."""
         if form == AS_BYTES:

@@ -1,0 +1,1 @@
+"""parmap under other libraries' own interfaces.  Each is loaded only when it is asked for."""

@@ -1,0 +1,8 @@
+"""A plug-in for joblib's own suite: its process backends are parmap."""
+
+from joblib import parallel
+
+from parmap.integrations.joblib import ParmapBackend
+
+for name in ("loky", "multiprocessing"):
+    parallel.BACKENDS[name] = ParmapBackend
