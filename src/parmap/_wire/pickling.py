@@ -32,7 +32,7 @@ OUT_OF_BAND_FROM = 64 * 1024
 
 _PLAIN_REDUCE = object.__reduce__
 _LruCache = type(functools.lru_cache(len))
-_NAMED = frozenset({FunctionType, BuiltinFunctionType, type})
+_NAMED: frozenset[type] = frozenset({FunctionType, BuiltinFunctionType, type})
 
 
 class NeedsByValueError(Exception):
