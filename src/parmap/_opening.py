@@ -62,7 +62,7 @@ def open_source(
         if max_workers is not None:
             raise TypeError("give either pool or max_workers: the pool has its own number")
         if not isinstance(pool, Pool):
-            from parmap.foreign.source import ForeignSource  # most programs need none
+            from parmap._foreign.source import ForeignSource  # most programs need none
 
             return ForeignSource(
                 pool, fn, star=star, chunksize=size, on_failure=on_failure, limits=limits

@@ -2,7 +2,7 @@
 
 from joblib import parallel
 
-from parmap.integrations.joblib import ParmapBackend
+from parmap.integrations._joblib_backend import ParmapBackend
 
 for name in ("loky", "multiprocessing"):
     parallel.BACKENDS[name] = ParmapBackend

@@ -14,7 +14,7 @@ FLOORS = (
     ("shared", "_wire", "options", "_nesting"),
     ("channel", "_channel", "checkpoint", "_worker"),
     ("_launch", "_calls"),
-    ("foreign",),
+    ("_foreign",),
     ("_driver", "_loop", "_wheel", "_hold", "_express", "_group", "_watching"),
     ("workers", "pool"),
     ("mapping", "observe", "integrations", "testing"),

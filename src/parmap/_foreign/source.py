@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 from parmap._calls.outcomes import Batch, Failed, Reader
 from parmap._core.chunking import ChunkSizer
 from parmap._core.events import OnFailure
+from parmap._foreign.chunks import Chunk, Function, Outcomes, Raised, Wanted
 from parmap._limits import NO_LIMITS, Limits
 from parmap.errors import PoolClosedError, SerializationError, WorkerLostError
-from parmap.foreign.chunks import Chunk, Function, Outcomes, Raised, Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
