@@ -252,7 +252,7 @@ def shutdown() -> None:
     _shared.end()
 
 
-def shared_driver() -> Driver | None:
+def _shared_driver() -> Driver | None:
     """The engine of the shared pool, if there is one."""
     return _shared.existing()
 
