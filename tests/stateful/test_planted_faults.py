@@ -194,7 +194,7 @@ BY_THE_MACHINE = {
         Scheduler, "_close_chunk", "if worker.is_spent", "if False"
     ),
     "a task that is killed between two attempts goes on": Fault(
-        Scheduler, "_task_killed", "if not book.workers and book.turn", "if False"
+        Scheduler, "_task_killed", "if book.turn and (book.waiting or book.resting)", "if False"
     ),
     "attempts are counted from nothing at each run": Fault(
         Scheduler, "_assign", "if piece.solo else 1", "if False else 1"

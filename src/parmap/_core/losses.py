@@ -126,13 +126,15 @@ class Losses(Books):
 
     def _task_killed(self, book: Call) -> None:
         """The owner of this call of one item ends it."""
-        for worker_id in book.workers:
-            worker = self.workers[worker_id]
+        for worker in [self.workers[number] for number in book.workers]:
+            first = worker.chunks[0]
+            if first.next == first.stop:
+                continue  # its attempt is over, and only the chunk's end still to come
             if worker.state is WorkerState.BUSY:
                 self._staff.leave(worker, Step.KILL, None)
                 self._out.append(KillWorker(worker.id, family=True))
             worker.killed = True
-        if not book.workers and book.turn:
+        if book.turn and (book.waiting or book.resting):
             # Between two attempts there is no worker to end, but still a task.
             book.withdraw(0)
             self._settle_lost(book, 0, None, None, Loss.KILLED)

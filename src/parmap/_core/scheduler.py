@@ -206,7 +206,8 @@ class Scheduler(Losses):
         book = self._open(chunk.call)
         book.free_deaths = 0
         book.sizer.measured(event.count, event.elapsed, event.nbytes)
-        again = event.retried and self._run_again(book, event.first)
+        # What was killed while it failed is not wanted again.
+        again = event.retried and not worker.killed and self._run_again(book, event.first)
         if event.count and not again:
             self._deliver(book, chunk, event)
         if event.last:

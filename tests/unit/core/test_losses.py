@@ -101,3 +101,36 @@ def test_a_killed_task_is_told_as_such_and_not_retried():
 def test_a_kill_of_what_is_over_is_ignored():
     """The owner could not know yet."""
     assert Desk().tell(ev.TaskKilled(7)) == []
+
+
+def test_a_kill_between_two_attempts_ends_the_task_though_its_chunk_is_still_to_be_closed():
+    """The attempt is over and its worker has nothing to do with the task any more."""
+    for delay in (500.0, 0.0):
+        desk = desk_with(RetryPolicy(attempts=3, first_delay=delay))
+        (order,) = desk.come()
+        desk.tell(retried(order, 0))
+
+        told = desk.tell(ev.TaskKilled(1))
+
+        assert told == [SettleLost(1, 0, None, None, 1, Loss.KILLED)]
+        assert desk.tell(results(order, 0, skip=1, last=True)) == [FinishCall(1)]
+
+
+def test_a_kill_that_a_failed_attempt_crosses_is_not_forgotten():
+    """What the task had raised before it was ended is its outcome: it is not run again."""
+    desk = desk_with(RetryPolicy(attempts=3, first_delay=500.0))
+    (order,) = desk.come()
+    desk.tell(ev.TaskKilled(1))
+
+    told = desk.tell(retried(order, 0))
+
+    assert [type(each) for each in told] == [Deliver]
+    assert FinishCall(1) in desk.dies(order.worker)
+
+
+def test_a_kill_after_the_outcome_changes_nothing():
+    desk = desk_with(RetryPolicy(attempts=3))
+    (order,) = desk.come()
+    desk.tell(results(order, 1))
+
+    assert desk.tell(ev.TaskKilled(1)) == []
