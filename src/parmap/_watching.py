@@ -18,6 +18,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from parmap._core.scheduler import Scheduler
+from parmap._hold import runs_at_once
 
 if TYPE_CHECKING:
     from parmap._core.events import Event
@@ -62,6 +63,7 @@ def dump_stacks_on_request() -> None:
         faulthandler.register(signal.SIGUSR1, all_threads=True, chain=True)
 
 
+@runs_at_once
 def _forward(signum: int, frame: object) -> None:
     from parmap._loop import signal_all_workers
 

@@ -47,6 +47,11 @@ def outcome(act, *arguments):
         return "error", type(error)
 
 
+def _order(value):
+    """An order of any values; a set that was pickled may show its members in another one."""
+    return repr(sorted(value, key=repr)) if isinstance(value, set | frozenset) else repr(value)
+
+
 class Machine(RuleBasedStateMachine):
     """Two copies; a rule uses one of them, which may be far behind."""
 
@@ -59,7 +64,7 @@ class Machine(RuleBasedStateMachine):
     def look(self, turn):
         copy = self.copies[turn]
         assert copy == self.model
-        assert list(map(repr, copy)) == list(map(repr, self.model))
+        assert list(map(type, copy)) == list(map(type, self.model))  # True is no 1, 2.0 is no 2
         assert len(copy) == len(self.model)
 
     @invariant()
@@ -186,7 +191,7 @@ class ListMachine(Machine):
 
     @rule(turn=st.integers(0, 1), backwards=st.booleans())
     def order(self, turn, backwards):
-        self.both(turn, lambda seq: seq.sort(key=repr, reverse=backwards))
+        self.both(turn, lambda seq: seq.sort(key=_order, reverse=backwards))
         self.both(turn, lambda seq: seq.sort())
         self.both(turn, lambda seq: seq.reverse())
         self.both(turn, lambda seq: list(reversed(seq)))

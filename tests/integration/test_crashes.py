@@ -29,6 +29,7 @@ from parmap import (
     parallel_map,
     shutdown,
 )
+from parmap._launch.zygote import Nursery
 from support.gates import Diary, Gate, alive, all_workers, wait_until, wait_until_dead
 from support.scripts import LIMIT, output_of
 from support.tasks import (
@@ -392,6 +393,7 @@ def test_a_system_that_refuses_processes_gives_an_error_with_a_hint(monkeypatch)
 
     shutdown()
     monkeypatch.setattr(subprocess, "Popen", refuse)
+    monkeypatch.setattr(Nursery, "start", refuse)  # a pool of another test may keep a zygote
     with pytest.raises(WorkerStartError, match="temporarily unavailable") as caught:
         parallel_map(double, [1, 2], max_workers=2)
     assert caught.value.hint

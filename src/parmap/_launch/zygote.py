@@ -116,6 +116,15 @@ class Nursery:
         zygote = self._zygote
         return None if zygote is None else zygote.child.pid
 
+    def belongings(self) -> tuple[set[int], set[int]]:
+        """Processes and descriptors that stay as long as somebody uses the nursery: for a leak
+        checker, since a zygote may be replaced while a pool that was there before lives on."""
+        zygotes = [each for each in (self._zygote, *self._retired) if each is not None]
+        return (
+            {zygote.child.pid for zygote in zygotes},
+            {fd for zygote in zygotes for fd in zygote.fds()},
+        )
+
     def forget(self) -> None:
         """In a forked child: the zygote is the parent's, and the lock may have been held."""
         for zygote in (self._zygote, *self._retired):
@@ -160,6 +169,10 @@ class Zygote:
             os.close(line)
         process.returncode = 0  # reaped here, not by its finaliser
         self.child = Child(process.pid, lambda: reap_child(process.pid), _never)
+
+    def fds(self) -> tuple[int, int]:
+        """Its descriptors in this process."""
+        return self._link.fileno(), self.child.fileno()
 
     def start_worker(self, control: Segment) -> tuple[Child, Link]:
         """Have one forked.  Raises ZygoteBrokenError, or OSError when the system refuses the worker."""

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from parmap._launch import lifeline
+from parmap._launch.zygote import nursery
 from parmap._memory.arena import default_arena
 from parmap.pool import shutdown as end_shared_pool
 
@@ -153,7 +154,7 @@ def _descendants() -> dict[Hashable, str]:
     for process in processes.values():
         children.setdefault(process.parent, []).append(process)
     found: dict[Hashable, str] = {}
-    helpers = _stdlib_helpers("pid")
+    helpers = _stdlib_helpers("pid") | nursery.belongings()[0]
     pending = [os.getpid()]
     while pending:
         for child in children.get(pending.pop(), ()):
@@ -174,7 +175,7 @@ def _process_in_words(process: _Process) -> str:
 
 
 def _descriptors() -> dict[Hashable, str]:
-    helpers = _stdlib_helpers("fd")
+    helpers = _stdlib_helpers("fd") | nursery.belongings()[1]
     folder = "/proc/self/fd" if ON_LINUX else "/dev/fd"
     found: dict[Hashable, str] = {}
     for entry in _list(folder):
