@@ -11,7 +11,7 @@ from parmap._calls.remote import RemoteCall
 from parmap._calls.run import RemoteSource
 from parmap._express import MOST_ITEMS, express
 from parmap._pool_view import PoolView
-from parmap.pool import Pool, _shared_driver, open_call
+from parmap.pool import Pool, _shared, open_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -87,7 +87,7 @@ def express_call(
     if type(items) not in _WHOLE or len(items) > MOST_ITEMS or not callable(fn):  # type: ignore[arg-type]
         return None
     if pool is None and (max_workers is None or (type(max_workers) is int and max_workers > 0)):
-        driver, cap = _shared_driver(), max_workers or options.check_max_workers(None)
+        driver, cap = _shared.existing(), max_workers or options.check_max_workers(None)
     elif isinstance(pool, Pool) and max_workers is None:
         driver, cap = pool._driver, pool.max_workers
     else:

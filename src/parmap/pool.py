@@ -252,11 +252,6 @@ def shutdown() -> None:
     _shared.end()
 
 
-def _shared_driver() -> Driver | None:
-    """The engine of the shared pool, if there is one."""
-    return _shared.existing()
-
-
 class _Shared:
     """The process-wide pool: made at the first call, remade after `shutdown` and in forked children."""
 
