@@ -56,6 +56,12 @@ def simple_queue() -> Queue:
     return Queue(made.put, made.get)
 
 
+def manager_queue() -> Queue:
+    manager = fork.Manager()
+    made: Any = manager.Queue(CAPACITY)
+    return Queue(made.put, made.get, lambda: repr(manager))  # its server lives as long as this
+
+
 def pipe() -> Queue:
     receiver, sender = fork.Pipe(duplex=False)
     return Queue(sender.send, receiver.recv)
@@ -73,6 +79,7 @@ ALL: dict[str, Callable[[], Queue]] = {
     "Queue": mp_queue,
     "SimpleQueue": simple_queue,
     "Pipe": pipe,
+    "Manager().Queue": manager_queue,
     "faster_fifo": faster_fifo,
 }
 
