@@ -716,6 +716,16 @@ def test_a_lazy_map_in_group_mode_gives_the_values_then_raises_the_group(pool, o
     assert list(results) == []
 
 
+def test_what_was_taken_before_the_first_failure_is_among_the_results_of_the_group():
+    results = parallel_imap(fail_if_odd, [0, 2, 1], on_error="group", max_workers=0)
+
+    assert [next(results), next(results)] == [0, 2]
+    with pytest.raises(TaskErrorGroup) as caught:
+        next(results)
+    assert caught.value.results[:2] == [0, 2]
+    assert len(caught.value.results) == 3
+
+
 @pytest.mark.parametrize("ordered", [True, False])
 def test_a_lazy_map_in_return_mode_gives_failures_as_results(pool, ordered):
     results = list(

@@ -33,9 +33,12 @@ class Owner:
 
     def end(self) -> None:
         self.over = True
-        self.turns.release()
-        self.wheel.ring()
-        self.thread.join(PATIENCE)
+        for _ in range(PATIENCE * 50):  # it may be on its way from the turn into its doze
+            self.turns.release()
+            self.wheel.ring()
+            self.thread.join(0.02)
+            if not self.thread.is_alive():
+                return
 
 
 @pytest.fixture

@@ -190,6 +190,8 @@ class _Batches:
         if not self._failed:
             batch = list(self._ready)
             self._ready.clear()
+            if self._mode == "group":
+                self._kept += batch
             return batch
         return self._take_with_failures()
 
