@@ -33,12 +33,11 @@ class Owner:
 
     def end(self) -> None:
         self.over = True
-        for _ in range(PATIENCE * 50):  # it may be on its way from the turn into its doze
-            self.turns.release()
-            self.wheel.ring()
-            self.thread.join(0.02)
-            if not self.thread.is_alive():
-                return
+        self.turns.release()
+        self.wheel.leave()  # in the place of whoever has it at the end of a test
+        self.wheel.ring()
+        self.thread.join(PATIENCE)
+        assert not self.thread.is_alive()
 
 
 @pytest.fixture
