@@ -31,7 +31,7 @@ help:  ## list the targets
 demo: $(VENV)/.installed  ## index the standard library's source in parallel, beside a plain loop
 	@$(BIN)/python examples/index_source.py $(FOLDER)
 
-test: $(VENV)/.installed-dev  ## every test but the stress tests (under 5 minutes on 2 cores)
+test: $(VENV)/.installed-dev  ## every test but the stress tests (about 6 minutes on 2 cores)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
 test-integrations: $(VENV)/.installed-integrations  ## parmap with Dask, joblib and others that are real
