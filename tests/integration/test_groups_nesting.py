@@ -282,15 +282,10 @@ class Curious:
 
 def test_a_worker_in_c_that_hears_nothing_is_killed_after_the_grace_period(gate):
     with pytest.raises(TaskErrorGroup), WorkerGroup(grace=0.1) as group:
-        worker = group.start(in_c, gate)
+        worker = group.start(tasks.hang_in_c, gate)
         group.start(tasks.fail_behind, gate)
 
     assert worker.exitcode == -signal.SIGKILL
-
-
-def in_c(gate):
-    gate.open()
-    sum(range(10**12))
 
 
 def test_hanging_workers_cost_no_cpu_in_the_parent(gate):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import time
@@ -63,9 +64,9 @@ def hang(gate: Gate) -> None:
 
 
 def hang_in_c(gate: Gate) -> None:
-    """Say that this runs, then never come back from C."""
-    gate.open()
-    sum(range(10**12))
+    """Say that this runs, from inside of C, and never come back: it hears no signal afterwards."""
+    opening = map(os.open, [gate.path], [os.O_CREAT | os.O_WRONLY])
+    sum(itertools.chain(opening, range(10**12)))
 
 
 def write_and_wait(diary: Diary, gate: Gate, x: object) -> object:
