@@ -97,8 +97,9 @@ def test_an_endless_input_is_no_way_round_it(pool):
     with pytest.raises(CallTimeoutError) as caught:
         parallel_map(double, itertools.count(), timeout=0.2, pool=pool)
 
-    values = [each for each in caught.value.results if not isinstance(each, TaskFailure)]
-    assert values == [2 * n for n in range(len(values))]
+    # A chunk that still ran leaves a hole before those that were faster.
+    results = caught.value.results
+    assert all(isinstance(each, TaskFailure) or each == 2 * n for n, each in enumerate(results))
 
 
 def test_a_lazy_map_strikes_only_where_the_next_result_is_not_ready(tmp_path, pool):

@@ -15,7 +15,7 @@ import pytest
 from parmap import TaskErrorGroup, Worker, WorkerGroup, failure_of, parallel_map, run_workers
 from support import group_tasks as tasks
 from support.gates import Diary, Gate, alive, wait_until_dead
-from support.tasks import START_METHODS, double, fail, hang, identity
+from support.tasks import START_METHODS, double, fail, hang, hang_in_c, identity
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="POSIX only")
 EVERY_METHOD = pytest.mark.parametrize("method", START_METHODS)
@@ -282,7 +282,7 @@ class Curious:
 
 def test_a_worker_in_c_that_hears_nothing_is_killed_after_the_grace_period(gate):
     with pytest.raises(TaskErrorGroup), WorkerGroup(grace=0.1) as group:
-        worker = group.start(tasks.hang_in_c, gate)
+        worker = group.start(hang_in_c, gate)
         group.start(tasks.fail_behind, gate)
 
     assert worker.exitcode == -signal.SIGKILL

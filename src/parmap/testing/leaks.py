@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import sys
 import threading
 import time
@@ -201,12 +202,16 @@ def _shared_memory() -> dict[Hashable, str]:
 
 
 def _used_by_a_stranger(name: str) -> bool:
-    """Whether a process that is not ours maps it: the folder belongs to the whole machine."""
+    """Whether a process that is not ours maps it: the folder belongs to the whole machine.
+
+    Some write their pid into the name, and map it now and then only (loky's semaphores).
+    """
     path = f"{SHARED_MEMORY}/{name}"
     ours = {os.getpid()} | {
         identity[0] for identity in _descendants() if isinstance(identity, tuple)
     }
-    return any(pid not in ours and _maps(pid, path) for pid in _all_processes())
+    named = {int(word) for word in re.split(r"[-._]", name) if word.isdigit()}
+    return any(pid not in ours and (pid in named or _maps(pid, path)) for pid in _all_processes())
 
 
 def _maps(pid: int, path: str) -> bool:

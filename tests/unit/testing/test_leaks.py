@@ -79,6 +79,20 @@ def test_a_named_block_of_shared_memory_is_a_leak_even_when_nobody_maps_it() -> 
 
 
 @linux_only
+@pytest.mark.parametrize("whose", ["a stranger's", "ours"])
+def test_a_name_with_the_pid_of_a_stranger_is_no_leak_of_ours(whose: str) -> None:
+    """As loky names its semaphores, which it maps only now and then."""
+    pid = os.getppid() if whose == "a stranger's" else os.getpid()
+    path = f"/dev/shm/sem.parmap-test-{pid}-x"
+    try:
+        expected = pytest.raises(AssertionError) if whose == "ours" else contextlib.nullcontext()
+        with expected, leaks():
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    finally:
+        os.unlink(path)
+
+
+@linux_only
 def test_multiprocessings_own_helper_is_not_our_leak() -> None:
     """The resource tracker starts with the first named block and lives until the program ends."""
     with leaks():
