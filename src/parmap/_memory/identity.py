@@ -22,7 +22,10 @@ def is_alive(owner: int) -> bool:
         except OSError:
             return True
         return True
-    return _identity_of(pid) == owner
+    try:
+        return _identity_of(pid) == owner
+    except OSError:
+        return True  # it cannot be looked at: no descriptor is free
 
 
 _identity = 0
@@ -41,17 +44,18 @@ def _learn_identity() -> int:
 
 
 def _identity_of(pid: int) -> int:
-    """Return the identity of the process that has this pid now; 0 if there is none."""
+    """Return the identity of the process that has this pid now; 0 if there is none.
+
+    OSError: that cannot be said, since no descriptor is free.
+    """
     try:
         fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+        try:
+            text = os.read(fd, 4096)
+        finally:
+            os.close(fd)
+    except (FileNotFoundError, ProcessLookupError):
         return 0
-    try:
-        text = os.read(fd, 4096)
-    except OSError:
-        return 0
-    finally:
-        os.close(fd)
     fields = text[text.rindex(b")") + 2 :].split()
     if fields[0] in (b"Z", b"X"):
         return 0  # dead, and not yet buried

@@ -19,6 +19,7 @@ from parmap._memory.semaphores import (
     COUNT,
     HEADER,
     LOCK,
+    MANY,
     PLAIN,
     RECURSIVE,
     SEMAPHORE,
@@ -90,7 +91,8 @@ class IntentMutex:
         self._place = Place(segment, at)
         self._sem = self._place.semaphore(SEMAPHORE, RECURSIVE)
         self._plain = self._place.semaphore(SEMAPHORE, PLAIN)
-        self._bell = self._place.semaphore(BELL, PLAIN)
+        # Two who leave may both have seen it silent: the second ring is no error.
+        self._bell = self._place.semaphore(BELL, PLAIN, MANY)
         self.acquire, self.release = self._sem.acquire, self._sem.release
         self._file = RobustLock(segment, at + LOCK * WORD)
         self.shared = words(segment, at, HEADER)
@@ -131,9 +133,8 @@ class IntentMutex:
             return
         try:
             self.release()
-        except (
-            AssertionError
-        ):  # interrupted before it was acquired or after its release; or taken over
+        except AssertionError:
+            # Interrupted before it was acquired or after its release; or taken over.
             if not self._owned():
                 return
             if self._over:

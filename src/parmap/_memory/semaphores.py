@@ -21,6 +21,7 @@ HEADER = 16
 SLOT = 2  # an intent, and its process
 
 RECURSIVE, PLAIN = 0, 1  # kinds: one knows its owner, and lets nobody else release it
+MANY = 1 << 20
 
 
 class Place:
@@ -36,12 +37,15 @@ class Place:
         self._anchor = kind.from_buffer(segment.buf, at)
         self.address: int = addressof(self._anchor)
 
-    def semaphore(self, word: int, kind: int) -> Any:
-        """Return an object of the standard library's over this very memory."""
+    def semaphore(self, word: int, kind: int, most: int = 1) -> Any:
+        """Return an object of the standard library's over this very memory.
+
+        It raises ValueError where its own `release` would make it more than `most`.
+        """
         from _multiprocessing import SemLock  # type: ignore[import-not-found]  # it has no stubs
 
         rebuild: Any = SemLock._rebuild  # multiprocessing's own way
-        return rebuild(self.address + word * WORD, kind, 1, None)
+        return rebuild(self.address + word * WORD, kind, most, None)
 
 
 def initialise(segment: Segment, at: int) -> bool:

@@ -251,6 +251,29 @@ def test_hints_left_by_the_dead_cost_a_pause_and_no_more(mutex):
         assert hints[WAITERS] != HUNGRY
 
 
+def test_two_who_leave_may_ring_at_once(fast):
+    """Ringing is outside the lock: another one rings between this one's look and its own ring."""
+    bell = fast._bell
+
+    class RungMeanwhile:
+        def _is_zero(self):
+            seen = bell._is_zero()
+            bell.release()
+            return seen
+
+        def release(self):
+            bell.release()
+
+    fast._bell = RungMeanwhile()
+    fast.shared[WAITERS] = ASLEEP
+
+    with fast:
+        pass
+
+    assert fast.enter(timeout=0)
+    fast.leave()
+
+
 @pytest.mark.parametrize("kind", ["processes", "threads"])
 def test_a_waiter_is_let_in_by_one_who_always_comes_back_at_once(mutex, kind):
     """It gives the lock away for a microsecond only: whoever must wake up first never catches it.
