@@ -129,6 +129,11 @@ class RobustLock:
         """Whether this thread holds the lock."""
         return self._gate.owner == get_ident()
 
+    @property
+    def entered(self) -> bool:
+        """Whether this thread holds the lock, or is on its way in or out."""
+        return self._gate.entered()
+
     def __enter__(self) -> Self:
         self.acquire()
         return self

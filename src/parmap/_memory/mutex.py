@@ -97,17 +97,24 @@ def mutex_of(segment: Segment, at: int = 0, slots: int = SLOTS) -> FileMutex | I
 class FileMutex:
     """The kernel's lock at that place: released by the kernel when its holder dies."""
 
-    __slots__ = ("__weakref__", "_lock", "_polite", "_words", "abandoned", "segment")
+    __slots__ = ("__weakref__", "_lock", "_nested", "_polite", "_words", "abandoned", "segment")
 
     def __init__(self, segment: Segment, at: int = 0) -> None:
         self.segment = segment
         self._lock = RobustLock(segment, at + LOCK * WORD)
         self._words = words(segment, at, HEADER)
         self.abandoned = self._words[ABANDONED : ABANDONED + 1]
+        self.renew()
+
+    def renew(self) -> None:
+        """In a forked child: the file's lock has done it already."""
         self._polite = False
+        self._nested = 0  # refused while this thread was in: each leaves once, as if it had entered
 
     def enter(self, timeout: float | None = None) -> bool:
         """Wait for the lock, at most `timeout` seconds; return whether it is held now."""
+        if self._lock.entered:
+            self._nested += 1
         deadline = bounded(None if timeout is None else time.monotonic() + timeout)
         if self._polite and timeout != 0:
             self._polite = False
@@ -121,7 +128,9 @@ class FileMutex:
 
     def leave(self) -> None:
         """Give the lock back, if this thread has it."""
-        if self._lock.held:
+        if self._nested and self._lock.entered:
+            self._nested -= 1
+        elif self._lock.held:
             self._polite = self._words[WAITERS] == HUNGRY
             self._lock.release()
 
@@ -135,12 +144,12 @@ class FileMutex:
         """Whether this thread holds the lock."""
         return self._lock.held
 
-    def renew(self) -> None:
-        """In a forked child: the file's lock has done it already."""
-        self._polite = False
-
     def __enter__(self) -> None:
-        self.enter()
+        try:
+            self.enter()
+        except BaseException:
+            self.leave()
+            raise
 
     def __exit__(
         self,
