@@ -117,6 +117,7 @@ assert_type(counter.reset(), int)
 assert_type(counter.value, int)
 assert_type(parmap.SharedArray("d", 5), parmap.SharedArray)
 assert_type(parmap.SharedArray.from_numpy(None), parmap.SharedArray)
+assert_type(bytes(memoryview(parmap.SharedArray("d", 5))), bytes)
 assert_type(parmap.SharedArray(int, shape=(2, 3)).shape, tuple[int, ...])
 # Containers know their types as dict and list do.
 hits = SharedDict({"a": 1})

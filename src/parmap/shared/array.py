@@ -155,7 +155,7 @@ class SharedArray:
         block = self._block.tickets("SharedArray")
         return _arrive, (self._layout, own, inside, *block)
 
-    if sys.version_info >= (3, 12):
+    if TYPE_CHECKING or sys.version_info >= (3, 12):  # before, the class beneath has it in C
 
         def __buffer__(self, flags: int, /) -> memoryview:
             if self._layout.code is None:
