@@ -259,11 +259,13 @@ class World:
         )
         return book.id
 
-    def feed(self, call: int, count: int) -> None:
+    def feed(self, call: int, count: int, skipped: int = 0) -> None:
         if (book := self.calls.get(call)) is not None:
-            book.wait_again(book.added, book.added + count)
-            book.added += count
-        self.tell(ev.ItemsAdded(call, count))
+            first = book.added + skipped
+            book.withdrawn.update(range(book.added, first))  # a checkpoint has them
+            book.wait_again(first, first + count)
+            book.added = first + count
+        self.tell(ev.ItemsAdded(call, count, skipped))
 
     def end_input(self, call: int) -> None:
         if (book := self.calls.get(call)) is not None:

@@ -75,7 +75,7 @@ class _Collected:
     def run(self, source: Source, inputs: Iterable[Any]) -> BaseException | None:
         """Until the call is over.  Returns the error of the input, if that ended it early."""
         input_error = None
-        if isinstance(inputs, list | tuple | range):
+        if source.takes_all and isinstance(inputs, list | tuple | range):
             # A copy: the caller's callbacks may change the list while we go by its indexes.
             copy = inputs[:]
             self._count = len(copy)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 class InlineSource:
     """Runs each item when its outcome is asked for."""
 
+    takes_all = True
+
     def __init__(
         self,
         fn: Callable[..., Any],
@@ -33,8 +35,8 @@ class InlineSource:
         self._retry, self._policy = limits.retry, limits.policy()
         self._star = star
         self.stops = on_failure is not OnFailure.CONTINUE
-        self._items: deque[object] = deque()
-        self._next = 0
+        self._items: deque[tuple[int, object]] = deque()
+        self._fed = 0
         self._ended = False
         self._current: object = None
         self._reader = Reader(Codec("to worker"), lambda index: self._current)
@@ -43,12 +45,14 @@ class InlineSource:
 
     def feed_all(self, items: Sequence[object]) -> None:
         """Give all items at once."""
-        self._items.extend(items)
+        self.feed(items)
         self._ended = True
 
-    def feed(self, items: Sequence[object]) -> None:
-        """Give some more items."""
-        self._items.extend(items)
+    def feed(self, items: Sequence[object], skipped: int = 0) -> None:
+        """Give some more items; `skipped`: so many before them are not to be run."""
+        first = self._fed + skipped
+        self._items.extend(enumerate(items, first))
+        self._fed = first + len(items)
 
     def end_input(self) -> None:
         """No more items will come."""
@@ -58,8 +62,8 @@ class InlineSource:
         """Run one item; None when none is there, or nobody wants to wait for one."""
         if not self._items or timeout == 0:
             return None
-        item = self._current = self._items.popleft()
-        index, self._next = self._next, self._next + 1
+        index, item = self._items.popleft()
+        self._current = item
         attempt = 1
         while True:
             try:

@@ -191,12 +191,13 @@ class RemoteCall:
             self._whole = items
             self._open(len(items))
 
-    def feed(self, items: Sequence[object]) -> None:
-        """Give some more items."""
+    def feed(self, items: Sequence[object], skipped: int = 0) -> None:
+        """Give some more items; `skipped`: so many before them are not to be run."""
         self.open()
+        self._kept.skip(skipped)
         self._kept.add(items)
         if items:
-            self.engine.post(ev.ItemsAdded(self.id, len(items)), ring=False)
+            self.engine.post(ev.ItemsAdded(self.id, len(items), skipped), ring=False)
 
     def end_input(self) -> None:
         """No more items will come."""

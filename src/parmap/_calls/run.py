@@ -19,12 +19,13 @@ class Source(Protocol):
     """Where outcomes come from: workers, or this process."""
 
     stops: bool  # a failure ends the call
+    takes_all: bool  # `feed_all` is as good as feeding by and by
     error: BaseException | None  # why the engine could not serve it to its end
 
     @property
     def appetite(self) -> int: ...
     def feed_all(self, items: Sequence[object]) -> None: ...
-    def feed(self, items: Sequence[object]) -> None: ...
+    def feed(self, items: Sequence[object], skipped: int = 0) -> None: ...
     def end_input(self) -> None: ...
     def next_batch(self, timeout: float | None = None) -> Batch | None: ...
     def cancel(self, *, hurry: bool = False) -> None: ...
@@ -43,6 +44,8 @@ class Reporter(Protocol):
 
 class RemoteSource:
     """Outcomes from workers."""
+
+    takes_all = True
 
     def __init__(self, call: RemoteCall) -> None:
         self._call = call

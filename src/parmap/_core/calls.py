@@ -74,7 +74,7 @@ class Call:
         )
         self.pieces: deque[Piece] = deque()  # what waits, re-queued pieces in front
         self.waiting = 0  # the number of items in them
-        self.fed = 0  # items that have been added so far
+        self.fed = 0  # items that have been added so far, skipped ones included
         self.input_ended = False
         self.stop_at: int | None = None  # items from this index on are no longer wanted
         self.workers: set[int] = set()  # who holds chunks of it
@@ -86,9 +86,10 @@ class Call:
         self.name: Hashable = None  # under which its cost is remembered
         self.failure: FailCall | None = None  # how it ends, if the engine cannot serve it
 
-    def add(self, count: int) -> None:
-        """`count` more items wait (unless the call has already stopped)."""
-        start, self.fed = self.fed, self.fed + count
+    def add(self, count: int, skipped: int = 0) -> None:
+        """`count` more items wait (unless the call has already stopped), behind the skipped ones."""
+        start = self.fed + skipped
+        self.fed = start + count
         if count and self.stop_at is None:
             self._append(Piece(start, self.fed))
 

@@ -52,10 +52,14 @@ class SentAhead:
 
 @dataclass(frozen=True, slots=True)
 class ItemsAdded:
-    """The next `count` items of a call are there; their indexes follow the earlier ones."""
+    """The next `count` items of a call are there; their indexes follow the earlier ones.
+
+    `skipped`: so many before them have an outcome already and are not run (a checkpoint had it).
+    """
 
     call: int
     count: int
+    skipped: int = 0
 
 
 @dataclass(frozen=True, slots=True)

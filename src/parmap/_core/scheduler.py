@@ -161,8 +161,8 @@ class Scheduler(Losses):
     ) -> None:
         self._touched.add(book.id)
         match event:
-            case ev.ItemsAdded(_, count):
-                book.add(count)
+            case ev.ItemsAdded(_, count, skipped):
+                book.add(count, skipped)
             case ev.InputEnded():
                 book.input_ended = True
             case ev.ItemCancelled(_, index):

@@ -34,6 +34,8 @@ PER_WORKER = 2
 class ForeignSource:
     """Outcomes from a foreign Executor."""
 
+    takes_all = True
+
     def __init__(
         self,
         executor: Executor,
@@ -87,9 +89,10 @@ class ForeignSource:
         self.feed(items)
         self.end_input()
 
-    def feed(self, items: Sequence[object]) -> None:
-        """Give some more items."""
-        first, self._fed = self._fed, self._fed + len(items)
+    def feed(self, items: Sequence[object], skipped: int = 0) -> None:
+        """Give some more items; `skipped`: so many before them are not to be run."""
+        first = self._fed + skipped
+        self._fed = first + len(items)
         self._items.update(zip(range(first, self._fed), items, strict=True))
         if items and not self._ended:
             self._waiting.append(range(first, self._fed))
