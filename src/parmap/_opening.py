@@ -14,6 +14,7 @@ from parmap._pool_view import PoolView
 from parmap.pool import Pool, _shared, open_call
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Sequence
 
     from parmap._calls.run import Source
@@ -46,9 +47,25 @@ def open_source(
     pool: Executor | None,
     limits: Limits,
     on_failure: OnFailure,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> Source:
     """Check the options that the three functions share, and open the call."""
     options.check_callable(fn)
+    path = options.check_checkpoint(checkpoint)
+    if path is not None:
+        from parmap._checkpoint.source import CheckpointedSource  # most programs need none
+        from parmap._checkpoint.store import Store
+
+        store = Store(path, fn, seed=None)
+        try:
+            engine = open_source(
+                fn, star=star, max_workers=max_workers, chunksize=chunksize, pool=pool,
+                limits=limits, on_failure=on_failure,
+            )  # fmt: skip
+        except BaseException:
+            store.close()
+            raise
+        return CheckpointedSource(engine, store, star=star)
     size = options.check_chunksize(chunksize)
     if isinstance(pool, PoolView):
         limits = limits.over(pool.limits)

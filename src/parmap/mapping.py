@@ -14,6 +14,7 @@ from parmap._opening import express_call, items_of, open_source
 from parmap.observe.progress import ProgressReporter
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable
     from concurrent.futures import Executor
 
@@ -39,6 +40,7 @@ class CallOptions(TypedDict, total=False):
     retry: Retry | int | None
     progress: bool | str | Callable[[Progress], object]
     pool: Executor | None
+    checkpoint: str | os.PathLike[str] | None
 
 
 class MapOptions(CallOptions, total=False):
@@ -100,6 +102,7 @@ def parallel_map(
     progress: bool | str | Callable[[Progress], object] = False,
     strict: bool = False,
     pool: Executor | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> list[Any]:
     """Like ``list(map(fn, items, *more))``, in parallel processes; results in the order of the items.
 
@@ -137,6 +140,8 @@ def parallel_map(
         strict: iterables of unequal length raise `ValueError`, as in `zip`; else the shortest one
             ends the map.
         pool: the `Pool` whose workers serve the call (then without `max_workers`).
+        checkpoint: the path of a file that keeps each finished item: a call that is run again runs
+            only what is missing there.  Changed source or versions warn.  The file stays.
 
     Returns:
         The list of results; what ``map`` would have given.
@@ -150,6 +155,7 @@ def parallel_map(
         SerializationError: the function, an argument or a result cannot be pickled.
         WorkerStartError: no worker could be started.
         PoolClosedError: `pool` was shut down.
+        ParmapError, OSError: the file of `checkpoint` is in use; or cannot be written.
         TypeError, ValueError: an argument of the call itself is wrong; nothing has run then.
 
     Example:
@@ -161,7 +167,7 @@ def parallel_map(
     limits = check_limits(task_timeout, retry)
     deadline = Deadline(check_timeout("timeout", timeout))
     usual = chunksize is None and not more and mode == "raise" and shown is False
-    if usual and timeout is None and limits == NO_LIMITS:
+    if usual and timeout is None and checkpoint is None and limits == NO_LIMITS:
         outcome = express_call(pool, fn, items, max_workers)
         if isinstance(outcome, list):
             return outcome
@@ -171,7 +177,7 @@ def parallel_map(
     inputs, star = items_of(items, more, strict=strict)
     source = open_source(
         fn, star=star, max_workers=max_workers, chunksize=chunksize, pool=pool, limits=limits,
-        on_failure=OnFailure.STOP if mode == "raise" else OnFailure.CONTINUE,
+        on_failure=OnFailure.STOP if mode == "raise" else OnFailure.CONTINUE, checkpoint=checkpoint,
     )  # fmt: skip
     reporter = ProgressReporter(shown, options.length_of(inputs))
     return gather(source, inputs, mode, reporter, deadline)
@@ -202,6 +208,7 @@ def parallel_starmap(
     on_error: options.OnError = "raise",
     progress: bool | str | Callable[[Progress], object] = False,
     pool: Executor | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> list[Any]:
     """Like ``[fn(*t) for t in argument_tuples]``, in parallel processes.
 
@@ -210,8 +217,8 @@ def parallel_starmap(
     Args:
         fn: called once for each tuple, in a worker.
         argument_tuples: the arguments of each call.
-        max_workers, chunksize, task_timeout, timeout, retry, on_error, progress, pool: as in
-            `parallel_map`.
+        max_workers, chunksize, task_timeout, timeout, retry, on_error, progress, pool, checkpoint:
+            as in `parallel_map`.
 
     Returns:
         The list of results, in the order of the tuples.
@@ -230,7 +237,7 @@ def parallel_starmap(
     options.check_iterables([argument_tuples])
     source = open_source(
         fn, star=True, max_workers=max_workers, chunksize=chunksize, pool=pool, limits=limits,
-        on_failure=OnFailure.STOP if mode == "raise" else OnFailure.CONTINUE,
+        on_failure=OnFailure.STOP if mode == "raise" else OnFailure.CONTINUE, checkpoint=checkpoint,
     )  # fmt: skip
     reporter = ProgressReporter(shown, options.length_of(argument_tuples))
     return gather(source, argument_tuples, mode, reporter, deadline)
@@ -284,6 +291,7 @@ def parallel_imap(
     progress: bool | str | Callable[[Progress], object] = False,
     strict: bool = False,
     pool: Executor | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> ResultIterator[Any]:
     """Like `parallel_map`, but lazy: an iterator of results, for streams and endless inputs.
 
@@ -300,7 +308,8 @@ def parallel_imap(
         ordered: False gives results as they finish.
         buffersize: the most items between the input and the results taken; None: enough to keep
             every worker busy, bounded in bytes too.
-        max_workers, chunksize, task_timeout, retry, progress, strict, pool: as in `parallel_map`.
+        max_workers, chunksize, task_timeout, retry, progress, strict, pool, checkpoint: as in
+            `parallel_map`; ``next`` gives no result that is not stored.
         timeout: seconds from this call on; it strikes only where the next result is not ready.
         on_error: ``"raise"``: an item's failure is raised in its place, after every earlier result
             (``ordered=False``: when it is seen); ``"group"``: after the last result, one
@@ -330,7 +339,7 @@ def parallel_imap(
         on_failure = OnFailure.FINISH_EARLIER if ordered else OnFailure.STOP
     source = open_source(
         fn, star=star, max_workers=max_workers, chunksize=chunksize, pool=pool, limits=limits,
-        on_failure=on_failure,
+        on_failure=on_failure, checkpoint=checkpoint,
     )  # fmt: skip
     reporter = ProgressReporter(shown, options.length_of(inputs))
     return open_stream(

@@ -7,6 +7,7 @@ import inspect
 import math
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,6 +168,29 @@ def callers_line() -> str:
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def warn_caller(text: str) -> None:
+    """Warn of something, and name the line of the user's own code that has called us."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, UserWarning, stacklevel=level)
+
+
+def check_checkpoint(value: object) -> Path | None:
+    """`None`, or the path of a file; absolute, for the program may change its folder."""
+    if value is None:
+        return None
+    path = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(path, str):
+        raise TypeError(
+            "checkpoint must be the path of a file (str or os.PathLike) or None,"
+            f" not {short_repr(value)}"
+        )
+    if not path or "\0" in path:
+        raise ValueError(f"checkpoint must be the path of a file or None, not {path!r}")
+    return Path(path).absolute()
 
 
 def check_buffersize(value: object) -> int | None:

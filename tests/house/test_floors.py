@@ -12,9 +12,9 @@ from house._source import Module, modules, unit_of
 FLOORS = (
     ("_memory", "_core", "errors", "_version", "_alarm"),
     ("shared", "_wire", "options", "_nesting"),
-    ("channel", "_channel", "checkpoint", "_worker"),
+    ("channel", "_channel", "_worker"),
     ("_launch", "_calls"),
-    ("_foreign",),
+    ("_foreign", "_checkpoint"),
     ("_driver", "_loop", "_wheel", "_hold", "_express", "_group", "_watching"),
     ("workers", "pool"),
     ("mapping", "observe", "integrations", "testing"),

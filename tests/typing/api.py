@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, assert_type
 
 import parmap
@@ -46,6 +47,11 @@ assert_type(parallel_imap(length, words, on_error="return"), ResultIterator[int 
 
 # Lambdas are inferred from the items.
 assert_type(parallel_map(lambda word: word.upper(), words), list[str])
+
+
+# A path in whatever form.
+assert_type(parallel_map(length, words, checkpoint="results.sqlite"), list[int])
+assert_type(parallel_starmap(repeat, [("a", 2)], checkpoint=Path("results")), list[str])
 
 
 def take(numbers: Iterable[int]) -> Iterator[int]:

@@ -67,7 +67,7 @@ class _Collected:
         self.results: list[Any] = []
         self.timed_out = False
         self._deadline = deadline
-        self._count = 0  # items that have been fed
+        self._count = 0  # items that are known of
         self.failures: list[TaskFailure] = []
         self._done = 0
         self._reporter = reporter
@@ -75,11 +75,14 @@ class _Collected:
     def run(self, source: Source, inputs: Iterable[Any]) -> BaseException | None:
         """Until the call is over.  Returns the error of the input, if that ended it early."""
         input_error = None
-        if source.takes_all and isinstance(inputs, list | tuple | range):
+        if isinstance(inputs, list | tuple | range):
             # A copy: the caller's callbacks may change the list while we go by its indexes.
             copy = inputs[:]
             self._count = len(copy)
-            source.feed_all(copy)
+            if source.takes_all:
+                source.feed_all(copy)
+            else:
+                self._feed(source, copy)
         else:
             input_error = self._feed(source, inputs)
         while not source.over:
@@ -95,7 +98,7 @@ class _Collected:
         while not feeder.ended and not source.over and not (self.failures and source.stops):
             room = source.appetite - (feeder.fed - self._done)
             wait = feeder.feed(room)
-            self._count = feeder.fed
+            self._count = max(self._count, feeder.fed)
             self._take(source, None if room < 1 else wait)
             if self._mind_the_time(source):
                 break

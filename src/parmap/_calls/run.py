@@ -20,8 +20,9 @@ class Source(Protocol):
 
     stops: bool  # a failure ends the call
     takes_all: bool  # `feed_all` is as good as feeding by and by
-    error: BaseException | None  # why the engine could not serve it to its end
 
+    @property
+    def error(self) -> BaseException | None: ...  # why the engine could not serve it to its end
     @property
     def appetite(self) -> int: ...
     def feed_all(self, items: Sequence[object]) -> None: ...
