@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 from parmap import options
 from parmap._calls.deadline import Deadline
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from parmap._limits import Retry
+    from parmap._map_options import CallOptions, MapOptions, StreamOptions
     from parmap.errors import TaskFailure
     from parmap.observe.progress import Progress
 
@@ -28,32 +29,6 @@ C = TypeVar("C")
 R = TypeVar("R")
 
 OnErrorRaises = Literal["raise", "group"]
-
-
-class CallOptions(TypedDict, total=False):
-    """The options that do not change the type of the result."""
-
-    max_workers: int | None
-    chunksize: int | None
-    task_timeout: float | None
-    timeout: float | None
-    retry: Retry | int | None
-    progress: bool | str | Callable[[Progress], object]
-    pool: Executor | None
-    checkpoint: str | os.PathLike[str] | None
-
-
-class MapOptions(CallOptions, total=False):
-    """... and for several iterables."""
-
-    strict: bool
-
-
-class StreamOptions(MapOptions, total=False):
-    """... and for a stream of results."""
-
-    ordered: bool
-    buffersize: int | None
 
 
 # fmt: off

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 import textwrap
+from pickle import PickleBuffer
 
 import pytest
 
@@ -155,6 +156,7 @@ def test_other_objects_have_other_digests():
         [closure(1), closure(2), lambda x: x, lambda x: x + 1, lambda x, y=1: x],
         [local(1), local(2)],
         [b"ab", "ab", bytearray(b"ab")],
+        [[PickleBuffer(b"ab"), PickleBuffer(b"c")], [PickleBuffer(b"a"), PickleBuffer(b"bc")]],
         [Thing(a=1), Thing(a=2), Thing],
     ]
     for group in groups:

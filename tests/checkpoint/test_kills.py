@@ -69,7 +69,7 @@ def kill_when(process, ran, runs, delay):
 @pytest.mark.parametrize(("way", "kills"), WAYS)
 def test_whenever_it_is_killed_it_goes_on_with_what_is_missing(way, kills, tmp_path, rng):
     ran, seen, file = Diary(tmp_path / "ran"), Diary(tmp_path / "seen"), tmp_path / "file"
-    items = 60 * kills
+    items = 40 * kills
     script = SCRIPT.format(
         folder=str(tmp_path), items=items, lazy=way != "map", ordered=way == "ordered"
     )

@@ -12,7 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from parmap import ParmapError, Pool, parallel_imap, parallel_map, parallel_starmap
+from parmap import (
+    Barrier,
+    ParmapError,
+    Pool,
+    parallel_imap,
+    parallel_map,
+    parallel_starmap,
+    run_workers,
+)
 from parmap._checkpoint.store import Store
 from support.checkpoints import is_whole, rows, value_of
 from support.scripts import environment
@@ -168,6 +176,29 @@ def test_of_calls_that_begin_at_the_same_time_one_gets_the_file(file):
         thread.join()
     (store,) = [each for each in got if each is not None]
     store.close()
+
+
+def test_of_processes_that_come_at_the_same_time_one_gets_each_file(folder):
+    """Not none: SQLite's own lock is taken in several steps."""
+    rounds = 8
+    got = run_workers(claim_each, 3, str(folder), Barrier(3), rounds)
+
+    assert list(map(sum, zip(*got, strict=True))) == [1] * rounds
+
+
+def claim_each(rank, folder, barrier, rounds):
+    got = []
+    for number in range(rounds):
+        barrier.wait()
+        try:
+            store = Store(Path(folder, str(number)), double, None)
+        except ParmapError:
+            store = None
+        barrier.wait()
+        got.append(store is not None)
+        if store is not None:
+            store.close()
+    return got
 
 
 def test_an_item_of_the_call_cannot_use_its_file(file):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -173,6 +174,31 @@ def test_what_is_stored_is_given_while_the_first_missing_item_runs(folder, file)
         assert [next(results), next(results)] == [None, 1]
         gate.open()
         assert next(results) == str(started.path)
+
+
+def test_the_engine_works_while_stored_results_are_still_read(threads, folder, file):
+    """However many there are: what is missing begins at once."""
+    started = Gate(folder / "started")
+    stored = range(1, 2000)
+    parallel_map(open_at_0, [(started.path, x) for x in stored], checkpoint=file, pool=threads)
+
+    def items():
+        for x in (0, *stored):
+            yield started.path, x
+            if started.is_open:
+                return
+            threading.Event().wait(0.01)
+
+    results = parallel_map(open_at_0, items(), checkpoint=file, pool=threads)
+    assert results == list(range(len(results)))
+    assert len(results) < 2000
+
+
+def open_at_0(item):
+    path, x = item
+    if x == 0:
+        Gate(path).open()
+    return x
 
 
 def wait_if_asked(item):

@@ -36,8 +36,8 @@ COMMIT;
 """
 # How often equal items have come in this call: on the disk, too, for there may be any number.
 _SEEN = "CREATE TEMP TABLE seen (digest BLOB PRIMARY KEY, times INTEGER NOT NULL) WITHOUT ROWID"
-# Beside the bytes that SQLite locks.  Its own steps are several, and two that come at the same time
-# would both be refused.
+# Beside the bytes that SQLite locks.  Its own lock takes several steps, and two that come at the same
+# time could both be refused.
 _OUR_BYTE = 0x3FFFFFFF
 
 _held: set[tuple[int, int]] = set()  # the files that calls of this process hold
