@@ -101,7 +101,10 @@ class Seeding:
         """As a finder: if an item is the first to import NumPy, seed it as soon as it is there."""
         if name != _NUMPY:
             return None
-        for finder in sys.meta_path[sys.meta_path.index(self) + 1 :]:
+        finders = list(sys.meta_path)
+        if self not in finders:
+            return None  # another thread imports, and the chunk is over
+        for finder in finders[finders.index(self) + 1 :]:
             spec = finder.find_spec(name, path, target)
             if spec is not None:
                 if spec.loader is not None:

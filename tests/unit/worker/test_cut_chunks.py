@@ -11,8 +11,8 @@ from parmap._wire.frames import Frame, FrameReader
 from parmap._wire.payload import ERROR, pack_values, unpack
 from parmap._wire.pickling import Codec
 from parmap._worker import hygiene, tasks
-from parmap._worker.terms import Terms
 from parmap._worker.tasks import ChunkRun
+from parmap._worker.terms import Terms
 
 ITEMS = 6
 FIRST = 100

@@ -1,5 +1,8 @@
 """What the items of a seeded call are seeded with: never to change."""
 
+# mypy: disable-error-code="attr-defined"
+# ruff: noqa: NPY002 - the old generators that it warns of are what is seeded here
+
 from __future__ import annotations
 
 import random
@@ -144,7 +147,8 @@ with Seeding(1) as seeded:
 with Seeding(1) as seeded:
     seeded.plant(1)
     print(first == np.random.random())
-print(sys.meta_path == before, type(np.random.__loader__).__name__, np.random.__spec__.loader is np.random.__loader__)
+loader = np.random.__loader__
+print(sys.meta_path == before, type(loader).__name__, np.random.__spec__.loader is loader)
 """
 
 NESTED_FIRST = """

@@ -56,7 +56,7 @@ def limited(monkeypatch, environ):
     )
     monkeypatch.setitem(sys.modules, "threadpoolctl", control)
     monkeypatch.setitem(sys.modules, "numpy", SimpleNamespace())
-    monkeypatch.setattr(threads.os, "environ", environ)
+    monkeypatch.setattr("os.environ", environ)
     threads.limit(3)
     return [library.num_threads for library in libraries]
 
@@ -74,7 +74,7 @@ def test_without_threadpoolctl_nothing_fails(monkeypatch):
     monkeypatch.setitem(sys.modules, "threadpoolctl", None)
     monkeypatch.setitem(sys.modules, "numpy", SimpleNamespace())
     environ: dict[str, str] = {}
-    monkeypatch.setattr(threads.os, "environ", environ)
+    monkeypatch.setattr("os.environ", environ)
 
     threads.limit(2)
 
