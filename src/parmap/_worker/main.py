@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pickle
 import sys
+from _contextvars import Context
 
 from parmap import _nesting
 from parmap._memory.fdpass import Link
@@ -52,7 +53,8 @@ def serve(link: Link, lifeline: int, page: Segment) -> NoReturn:
             from parmap._worker.seeding import part_from_parent
 
             part_from_parent()
-        status = _Worker(link, Control(page), lifeline).run()
+        # What the context was of the thread that a fork has copied is chance.
+        status = Context().run(_Worker(link, Control(page), lifeline).run)
     except Terminated:
         hygiene.flush_streams()
         hygiene.die_of_sigterm()
