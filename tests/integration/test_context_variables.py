@@ -123,7 +123,7 @@ def test_values_by_value_are_of_the_calls_classes(pool):
 
 
 def test_a_handle_travels_as_a_value(pool):
-    channel = Channel()
+    channel: Channel[int] = Channel()
     with set_to(request, channel):
         parallel_map(lambda x: read().send(x), [7], pool=pool)
     assert channel.receive(LIMIT) == 7

@@ -1,6 +1,6 @@
 """`seed`: each item has its own randomness, whatever runs it where; without it, each worker has."""
 
-# mypy: disable-error-code="attr-defined"
+# mypy: disable-error-code="attr-defined,index"
 # ruff: noqa: NPY002 - the old generators that it warns of are what is seeded here
 
 from __future__ import annotations

@@ -192,7 +192,7 @@ def test_while_arguments_and_results_are_pickled_there_is_no_item_of_another(poo
             task = current_task()
             return str, (None if task is None else task.index,)
 
-    answers = parallel_map(lambda x: Asked(), range(50), pool=pool)
+    answers: list[object] = list(parallel_map(lambda x: Asked(), range(50), pool=pool))
     assert all(answer in ("None", str(index)) for index, answer in enumerate(answers))
 
 
