@@ -22,8 +22,8 @@ from parmap import (
     parallel_imap,
     parallel_map,
 )
-from support.variables import read, request
 from support.tasks import double, fail_if_odd, identity
+from support.variables import read, request
 
 dask = pytest.importorskip("dask", reason="make test-integrations installs it")
 distributed = pytest.importorskip("distributed", reason="make test-integrations installs it")
