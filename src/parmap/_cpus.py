@@ -9,10 +9,12 @@ from pathlib import Path
 
 from parmap import _nesting
 
-# A quota is read anew after so many seconds: it takes longer than a short map.
-_QUOTA_HOLDS = 1.0
+# What takes as long to find out as a short map is found out anew after so many seconds.
+_HOLDS = 1.0
 
-_quota: tuple[float, float | None] = (-math.inf, None)  # when it was read, and what it was
+# When it was found out, and what it was.
+_quota: tuple[float, float | None] = (-math.inf, None)
+_recent: tuple[float, int] = (-math.inf, 1)
 
 
 def usable_cpus() -> int:
@@ -33,14 +35,22 @@ def usable_cpus() -> int:
 
 def share(workers: int) -> int:
     """The CPUs for the calls within each of so many workers: its own, and its part of the idle ones."""
-    available = usable_cpus() if _nesting.budget is None else _nesting.budget
+    available = _recently_usable() if _nesting.budget is None else _nesting.budget
     return max(1, available // max(1, workers))
+
+
+def _recently_usable() -> int:
+    global _recent
+    now = time.monotonic()
+    if now - _recent[0] > _HOLDS:
+        _recent = now, usable_cpus()
+    return _recent[1]
 
 
 def _current_quota() -> float | None:
     global _quota
     now = time.monotonic()
-    if now - _quota[0] > _QUOTA_HOLDS:
+    if now - _quota[0] > _HOLDS:
         _quota = now, cgroup_quota()
     return _quota[1]
 

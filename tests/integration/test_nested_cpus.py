@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 import pytest
@@ -17,6 +18,7 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_N
 @pytest.fixture(autouse=True)
 def _eight_cpus(monkeypatch):
     monkeypatch.setattr(_cpus, "usable_cpus", lambda: 8)
+    monkeypatch.setattr(_cpus, "_recent", (-math.inf, 1))
     monkeypatch.setattr(options, "usable_cpus", lambda: 8)
     for name in THREADS:
         monkeypatch.delenv(name, raising=False)

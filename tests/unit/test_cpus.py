@@ -83,6 +83,7 @@ def cpus(monkeypatch):
         monkeypatch.setattr(os, "process_cpu_count", lambda: count, raising=False)
         monkeypatch.setattr(_cpus, "cgroup_quota", lambda: quota)
         monkeypatch.setattr(_cpus, "_quota", (-math.inf, None))
+        monkeypatch.setattr(_cpus, "_recent", (-math.inf, 1))
 
     return pretend
 
