@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from parmap._calls.stream import ResultIterator as ResultIterator
     from parmap._limits import Retry as Retry
+    from parmap._task import current_task as current_task
+    from parmap._task import in_worker as in_worker
     from parmap._worker.member import report_ready as report_ready
     from parmap.channel import Channel as Channel
     from parmap.channel import Duplex as Duplex
@@ -87,6 +89,8 @@ _HOMES = {
     "Worker": "parmap.workers",
     "Restart": "parmap.options",
     "Retry": "parmap._limits",
+    "current_task": "parmap._task",
+    "in_worker": "parmap._task",
     "report_ready": "parmap._worker.member",
     "Channel": "parmap.channel",
     "Sender": "parmap.channel",
@@ -165,7 +169,9 @@ __all__ = [  # pyright wants the literal names
     "WorkerGroup",
     "WorkerLostError",
     "WorkerStartError",
+    "current_task",
     "failure_of",
+    "in_worker",
     "parallel_imap",
     "parallel_map",
     "parallel_starmap",

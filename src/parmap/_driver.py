@@ -298,6 +298,9 @@ class Driver(Loop[ev.Event, cmd.Command]):
         if peer.surroundings is not call.surroundings:
             peer.surroundings = call.surroundings
             peer.post(Frame(fr.ADOPT, segments=[call.surroundings.data]))
+        if peer.cpus != call.cpus:
+            peer.cpus = call.cpus
+            peer.post(Frame(fr.CPUS, extra=call.cpus))
         with self._packing_here():
             frame, done = call.chunk_frame(command)  # pickling: user code
         if not call.is_alone:

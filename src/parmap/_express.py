@@ -17,6 +17,7 @@ from parmap._calls import surroundings
 from parmap._calls.references import named
 from parmap._calls.remote import RemoteCall
 from parmap._core import events as ev
+from parmap._cpus import share
 from parmap._hold import Hold
 from parmap._wire import frames as fr
 from parmap._wire.blocks import dump_block, load_block
@@ -57,7 +58,7 @@ def express(
             return None
         try:
             ride = _Ride(driver, bytes(function.data), len(items))
-            if not ride.leave(here, block):
+            if not ride.leave(here, block, share(min(cap, len(items)))):
                 return None
             results = ride.arrive()
             if results is not None:
@@ -90,7 +91,7 @@ class _Ride:
         self._chunk = 0
         self._frames: list[Frame] = []  # what has come instead of the results
 
-    def leave(self, here: object, block: bytes) -> bool:
+    def leave(self, here: object, block: bytes, cpus: int) -> bool:
         """Send the chunk, if there is a worker that is ready for it."""
         driver = self._driver
         if driver._inbox or driver._commands or driver._calls or driver._closing:
@@ -103,6 +104,9 @@ class _Ride:
         if peer.surroundings is not here or peer.backlog or not peer.open:
             return False
         self._peer, self._chunk = peer, choice[1]
+        if peer.cpus != cpus:
+            peer.cpus = cpus
+            peer.send(Frame(fr.CPUS, extra=cpus))
         peer.functions[key] = next(_scopes)
         peer.send(
             Frame(

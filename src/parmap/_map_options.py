@@ -24,6 +24,7 @@ class CallOptions(TypedDict, total=False):
     progress: bool | str | Callable[[Progress], object]
     pool: Executor | None
     checkpoint: str | os.PathLike[str] | None
+    seed: int | None
 
 
 class MapOptions(CallOptions, total=False):

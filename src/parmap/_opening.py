@@ -11,6 +11,7 @@ from parmap._calls.remote import RemoteCall
 from parmap._calls.run import RemoteSource
 from parmap._express import MOST_ITEMS, express
 from parmap._pool_view import PoolView
+from parmap._wire.variables import carried
 from parmap.pool import Pool, _shared, open_call
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def open_source(
         from parmap._checkpoint.source import CheckpointedSource  # most programs need none
         from parmap._checkpoint.store import Store
 
-        store = Store(path, fn, seed=None)
+        store = Store(path, fn, limits.seed)
         try:
             engine = open_source(
                 fn, star=star, max_workers=max_workers, chunksize=chunksize, pool=pool,
@@ -86,7 +87,7 @@ def open_source(
             )
         cap = pool.max_workers
     else:
-        cap = options.check_max_workers(max_workers)
+        cap = options.check_cap(max_workers, apart=limits.task_timeout is not None)
     if cap == 0:
         return InlineSource(fn, star=star, on_failure=on_failure, limits=limits)
     return open_call(
@@ -104,12 +105,14 @@ def express_call(
     if type(items) not in _WHOLE or len(items) > MOST_ITEMS or not callable(fn):  # type: ignore[arg-type]
         return None
     if pool is None and (max_workers is None or (type(max_workers) is int and max_workers > 0)):
-        driver, cap = _shared.existing(), max_workers or options.check_max_workers(None)
+        driver, cap = _shared.existing(), options.check_cap(max_workers, apart=False)
     elif isinstance(pool, Pool) and max_workers is None:
         driver, cap = pool._driver, pool.max_workers
     else:
         return None
     if driver is None or not cap or driver.is_serving:
+        return None
+    if carried():  # the worker is to be told of them
         return None
     outcome = express(driver, fn, items, cap)  # type: ignore[arg-type]
     return RemoteSource(outcome) if isinstance(outcome, RemoteCall) else outcome

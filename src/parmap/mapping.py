@@ -77,6 +77,7 @@ def parallel_map(
     progress: bool | str | Callable[[Progress], object] = False,
     strict: bool = False,
     pool: Executor | None = None,
+    seed: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
 ) -> list[Any]:
     """Like ``list(map(fn, items, *more))``, in parallel processes; results in the order of the items.
@@ -115,6 +116,9 @@ def parallel_map(
         strict: iterables of unequal length raise `ValueError`, as in `zip`; else the shortest one
             ends the map.
         pool: the `Pool` whose workers serve the call (then without `max_workers`).
+        seed: an int makes randomness reproducible, item by item, whatever runs them where and in
+            what order: `random` and NumPy's global generator are seeded from `seed` and the item's
+            index; ``current_task().seed`` is for ``numpy.random.default_rng``.
         checkpoint: the path of a file that keeps each finished item: a call that is run again runs
             only what is missing there.  Changed source or versions warn.  The file stays.
 
@@ -139,7 +143,7 @@ def parallel_map(
         [0, 1, 4, 9, 16]
     """
     mode, shown = options.check_on_error(on_error), options.check_progress(progress)
-    limits = check_limits(task_timeout, retry)
+    limits = check_limits(task_timeout, retry, seed)
     deadline = Deadline(check_timeout("timeout", timeout))
     usual = chunksize is None and not more and mode == "raise" and shown is False
     if usual and timeout is None and checkpoint is None and limits == NO_LIMITS:
@@ -183,6 +187,7 @@ def parallel_starmap(
     on_error: options.OnError = "raise",
     progress: bool | str | Callable[[Progress], object] = False,
     pool: Executor | None = None,
+    seed: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
 ) -> list[Any]:
     """Like ``[fn(*t) for t in argument_tuples]``, in parallel processes.
@@ -192,8 +197,8 @@ def parallel_starmap(
     Args:
         fn: called once for each tuple, in a worker.
         argument_tuples: the arguments of each call.
-        max_workers, chunksize, task_timeout, timeout, retry, on_error, progress, pool, checkpoint:
-            as in `parallel_map`.
+        max_workers, chunksize, task_timeout, timeout, retry, on_error, progress, pool, seed,
+            checkpoint: as in `parallel_map`.
 
     Returns:
         The list of results, in the order of the tuples.
@@ -207,7 +212,7 @@ def parallel_starmap(
         [32, 9]
     """
     mode, shown = options.check_on_error(on_error), options.check_progress(progress)
-    limits = check_limits(task_timeout, retry)
+    limits = check_limits(task_timeout, retry, seed)
     deadline = Deadline(check_timeout("timeout", timeout))
     options.check_iterables([argument_tuples])
     source = open_source(
@@ -266,6 +271,7 @@ def parallel_imap(
     progress: bool | str | Callable[[Progress], object] = False,
     strict: bool = False,
     pool: Executor | None = None,
+    seed: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
 ) -> ResultIterator[Any]:
     """Like `parallel_map`, but lazy: an iterator of results, for streams and endless inputs.
@@ -283,8 +289,8 @@ def parallel_imap(
         ordered: False gives results as they finish.
         buffersize: the most items between the input and the results taken; None: enough to keep
             every worker busy, bounded in bytes too.
-        max_workers, chunksize, task_timeout, retry, progress, strict, pool, checkpoint: as in
-            `parallel_map`; ``next`` gives no result that is not stored.
+        max_workers, chunksize, task_timeout, retry, progress, strict, pool, seed, checkpoint: as
+            in `parallel_map`; ``next`` gives no result that is not stored.
         timeout: seconds from this call on; it strikes only where the next result is not ready.
         on_error: ``"raise"``: an item's failure is raised in its place, after every earlier result
             (``ordered=False``: when it is seen); ``"group"``: after the last result, one
@@ -305,7 +311,7 @@ def parallel_imap(
         [0, 1, 4, 9]
     """
     mode, shown = options.check_on_error(on_error), options.check_progress(progress)
-    limits = check_limits(task_timeout, retry)
+    limits = check_limits(task_timeout, retry, seed)
     deadline = Deadline(check_timeout("timeout", timeout))
     limit = options.check_buffersize(buffersize)
     inputs, star = items_of(items, more, strict=strict)

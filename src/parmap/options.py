@@ -10,10 +10,10 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, SupportsIndex
 
 from parmap import _nesting
+from parmap._cpus import usable_cpus as usable_cpus
 from parmap._words import short_repr
 
 OnError = Literal["raise", "group", "return"]
@@ -178,7 +178,7 @@ def warn_caller(text: str) -> None:
     warnings.warn(text, UserWarning, stacklevel=level)
 
 
-def check_checkpoint(value: object) -> Path | None:
+def check_checkpoint(value: object) -> str | None:
     """`None`, or the path of a file; absolute, for the program may change its folder."""
     if value is None:
         return None
@@ -190,7 +190,7 @@ def check_checkpoint(value: object) -> Path | None:
         )
     if not path or "\0" in path:
         raise ValueError(f"checkpoint must be the path of a file or None, not {path!r}")
-    return Path(path).absolute()
+    return os.path.abspath(path)
 
 
 def check_buffersize(value: object) -> int | None:
@@ -235,13 +235,24 @@ def check_max_workers(value: object, *, least: int = 0) -> int:
     return check_count("max_workers", value, least=least, most=MOST_WORKERS)
 
 
-def default_workers() -> int:
-    """`PARMAP_MAX_WORKERS`, or the usable CPUs; in a worker what the outer call leaves idle.
+def check_cap(max_workers: object, *, apart: bool) -> int:
+    """The most workers that a call may have; 0: it runs in this process.
 
-    Where that is no more than the worker's own CPU, a second process would only get in its way: 0.
+    Within a worker it has no more than the outer call leaves idle.  Where that is the worker's own
+    CPU and nothing else, another process would only cost time: it gets one if it has asked for
+    workers, or if it needs one `apart` (an item that shall be ended cannot run in here).
     """
+    cap = check_max_workers(max_workers)
+    if _nesting.budget is None or cap == 0:
+        return cap
+    cap = min(cap, _nesting.budget)
+    return 0 if cap == 1 and max_workers is None and not apart else cap
+
+
+def default_workers() -> int:
+    """`PARMAP_MAX_WORKERS`, or the usable CPUs; in a worker what the outer call leaves idle."""
     if _nesting.budget is not None:
-        return _nesting.budget if _nesting.budget > 1 else 0
+        return _nesting.budget
     asked = os.environ.get("PARMAP_MAX_WORKERS", "").strip()
     if not asked:
         return usable_cpus()
@@ -254,31 +265,3 @@ def default_workers() -> int:
             f"the environment variable PARMAP_MAX_WORKERS must be a number of workers, not {asked!r}"
         )
     return number
-
-
-def usable_cpus() -> int:
-    """The CPUs that this process may use: its affinity, and its cgroup's quota rounded up.
-
-    >>> usable_cpus() >= 1
-    True
-    """
-    affinity = getattr(os, "sched_getaffinity", None)  # not on every system
-    cpus = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
-    quota = _cgroup_quota()
-    return max(1, cpus if quota is None else min(cpus, math.ceil(quota)))
-
-
-def _cgroup_quota() -> float | None:
-    """CPUs granted by the cgroup (v2, then v1), or None: no limit, or not Linux."""
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return None if quota == "max" else int(quota) / int(period)
-    except (OSError, ValueError):
-        pass  # no cgroup v2 here
-    try:
-        folder = Path("/sys/fs/cgroup/cpu")
-        quota_us = int((folder / "cpu.cfs_quota_us").read_text())
-        period_us = int((folder / "cpu.cfs_period_us").read_text())
-    except (OSError, ValueError):
-        return None
-    return quota_us / period_us if quota_us > 0 and period_us > 0 else None

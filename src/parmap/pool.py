@@ -15,7 +15,7 @@ from parmap import options
 from parmap._calls import surroundings
 from parmap._calls.inline import InlineSource
 from parmap._calls.references import named
-from parmap._calls.remote import RemoteCall, encode_function
+from parmap._calls.remote import RemoteCall, encode_function, has_terms
 from parmap._calls.run import RemoteSource, Source
 from parmap._calls.submit import kill, submit
 from parmap._driver import Driver
@@ -24,6 +24,7 @@ from parmap._launch.setup import Setup
 from parmap._limits import NO_LIMITS, Limits, check_limits
 from parmap._pool_view import PoolView
 from parmap._wire.pickling import Codec
+from parmap._wire.variables import carried
 from parmap._words import printable
 
 if TYPE_CHECKING:
@@ -221,11 +222,12 @@ def open_call(
     if driver.packing:
         return InlineSource(fn, star=star, on_failure=on_failure, limits=limits)
     codec = Codec("to worker")
+    variables = carried()
     # What a worker keeps comes without limits.
-    name = named(fn) if limits == NO_LIMITS else None
+    name = named(fn) if limits == NO_LIMITS and not variables else None
     call = RemoteCall(
         driver,
-        name or encode_function(codec, fn, "fn", limits),
+        name or encode_function(codec, fn, "fn", limits, variables),
         star=star,
         cap=cap,
         chunksize=chunksize,
@@ -234,6 +236,7 @@ def open_call(
         codec=codec,
         by_reference=name is not None,
         limits=limits,
+        has_terms=has_terms(limits, variables),
     )
     driver.open(call)
     return RemoteSource(call)

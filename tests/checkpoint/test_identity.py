@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
+import random
 import textwrap
 from pickle import PickleBuffer
 
@@ -267,3 +268,19 @@ def test_classes_of_the_script_come_back_as_themselves(folder):
     )
     assert output_of(script, folder) == "ran\nran\n[Point(x=2), Point(x=3)]\n"
     assert output_of(script, folder) == "[Point(x=2), Point(x=3)]\n"
+
+
+def draw(x):
+    return x, random.random()
+
+
+@pytest.mark.parametrize("options", [{"max_workers": 0}, {"max_workers": 2}])
+def test_seeded_results_are_those_of_one_whole_run(options, file):
+    """What is computed later is at the index that it has in the input."""
+    items = [1, 2, 2, 3, 1]
+    whole = parallel_map(draw, items, seed=7, **options)
+    parallel_map(draw, items[:3], seed=7, checkpoint=file, **options)
+
+    assert parallel_map(draw, items, seed=7, checkpoint=file, **options) == whole
+    assert parallel_map(draw, items, seed=7, checkpoint=file, **options) == whole
+    assert parallel_map(draw, items, seed=8, checkpoint=file, **options) != whole

@@ -17,6 +17,7 @@ from parmap import (
     parallel_map,
     parallel_starmap,
 )
+from parmap._task import TaskContext
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -48,6 +49,12 @@ assert_type(parallel_imap(length, words, on_error="return"), ResultIterator[int 
 # Lambdas are inferred from the items.
 assert_type(parallel_map(lambda word: word.upper(), words), list[str])
 
+
+# What an item may ask for; the seed of the call is an option like any other.
+assert_type(parmap.current_task(), TaskContext | None)
+assert_type(parmap.in_worker(), bool)
+assert_type(parallel_imap(length, words, seed=1), ResultIterator[int])
+assert_type(parallel_starmap(repeat, [("a", 2)], seed=None), list[str])
 
 # A path in whatever form.
 assert_type(parallel_map(length, words, checkpoint="results.sqlite"), list[int])

@@ -7,8 +7,10 @@ import os
 import threading
 import time
 from collections import deque
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
+from parmap import _nesting
 from parmap._calls.outcomes import Batch, Reader
 from parmap._core.events import OnFailure
 from parmap._limits import NO_LIMITS, Limits
@@ -33,6 +35,8 @@ class InlineSource:
     ) -> None:
         self._fn = fn
         self._retry, self._policy = limits.retry, limits.policy()
+        self._seed = limits.seed
+        self._context = copy_context()
         self._star = star
         self.stops = on_failure is not OnFailure.CONTINUE
         self._items: deque[tuple[int, object]] = deque()
@@ -64,10 +68,10 @@ class InlineSource:
             return None
         index, item = self._items.popleft()
         self._current = item
-        attempt = 1
+        attempt, run = 1, self._run if self._seed is None else self._run_seeded
         while True:
             try:
-                value = self._fn(*item) if self._star else self._fn(item)  # type: ignore[misc]
+                value = run(index, attempt, item)
             except KeyboardInterrupt:
                 raise  # in this process it is the user's
             except BaseException as error:  # whatever it is, it is that item's
@@ -78,6 +82,21 @@ class InlineSource:
             time.sleep(self._policy.delay(attempt))
             attempt += 1
 
+    def _run(self, index: int, attempt: int, item: Any) -> Any:
+        """In a copy of the caller's context: what the item sets there is gone with it."""
+        context = self._context.copy()
+        name = threading.current_thread().name
+        context.run(_nesting.inner.set, _nesting.RunningItem(index, attempt, name, self._seed))
+        return context.run(self._fn, *item) if self._star else context.run(self._fn, item)
+
+    def _run_seeded(self, index: int, attempt: int, item: Any) -> Any:
+        from parmap._worker.seeding import Seeding
+
+        assert self._seed is not None
+        with Seeding(self._seed) as seeding:
+            seeding.plant(index)
+            return self._run(index, attempt, item)
+
     def _is_retried(self, error: BaseException, attempt: int) -> bool:
         retry = self._retry
         return retry is not None and attempt < retry.attempts and isinstance(error, retry.reasons)
@@ -85,8 +104,9 @@ class InlineSource:
     def _failed(self, error: BaseException, index: int, attempt: int) -> Batch:
         if self.stops:
             self.cancel()
-        if error.__traceback__ is not None:  # without our own frame
-            error.__traceback__ = error.__traceback__.tb_next
+        for _ in range(2 if self._seed is None else 3):  # without our own frames
+            if error.__traceback__ is not None:
+                error.__traceback__ = error.__traceback__.tb_next
         worker = threading.current_thread().name
         outcome = self._reader.failed(error, index, worker, os.getpid(), attempt)
         return Batch(index, [outcome], 1)

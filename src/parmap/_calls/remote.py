@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from parmap._calls.kept import Kept
 from parmap._core import events as ev
+from parmap._cpus import share
 from parmap._limits import NO_LIMITS, Limits
 from parmap._memory.host import close_quietly
 from parmap._wire import frames as fr
+from parmap._wire.apart import Apart
 from parmap._wire.frames import Frame
 from parmap._wire.payload import pack_values
 from parmap._worker.retried import to_send
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from parmap._core.commands import Assign, SettleLost
     from parmap._core.events import Event
     from parmap._wire.pickling import Codec, Encoded
+    from parmap._wire.variables import Carried
 
 T = TypeVar("T")
 
@@ -82,15 +85,24 @@ class Dead(Protocol):
     def oom_kills(self) -> int | None: ...
 
 
-def encode_function(codec: Codec, fn: object, what: str, limits: Limits) -> Encoded:
-    """The function as it travels; with it, in one piece, what of its errors is retried.
+def has_terms(limits: Limits, carried: Sequence[Carried]) -> bool:
+    """Whether a call has more to tell its workers than the function."""
+    return limits.retry is not None or limits.seed is not None or bool(carried)
+
+
+def encode_function(
+    codec: Codec, fn: object, what: str, limits: Limits, carried: Sequence[Carried] = ()
+) -> Encoded:
+    """The function as it travels; with it, in one piece, the call's terms, if it has some.
 
     One piece, for a class that goes by value must be the same class for both.
     """
-    if limits.retry is None:
+    if not has_terms(limits, carried):
         return codec.dumps(fn, what)
+    reasons = [] if limits.retry is None else to_send(limits.retry.reasons)
+    told = reasons, limits.seed, [Apart(each, codec.scope) for each in carried]
     try:
-        return codec.dumps((fn, to_send(limits.retry.reasons)), what)
+        return codec.dumps((fn, told), what)
     except SerializationError:
         codec.dumps(fn, what)  # says where in the function it is, if it is there
         raise
@@ -135,8 +147,10 @@ class RemoteCall:
         codec: Codec,
         by_reference: bool = False,
         limits: Limits = NO_LIMITS,
+        has_terms: bool = False,
     ) -> None:
-        """`by_reference`: nothing but a name, so a worker may keep the function for other calls."""
+        """`by_reference`: nothing but a name, so a worker may keep the function for other calls.
+        `has_terms`: with the function, in one piece, comes what else the workers are told."""
         self.id = next(_ids)
         self.function = function
         self.key = self.id  # under which workers know the function
@@ -148,6 +162,8 @@ class RemoteCall:
         self.surroundings = surroundings
         self.codec = codec
         self.limits = limits
+        self._has_terms = has_terms
+        self.cpus = share(cap)  # for the calls within each of its workers
         self.appetite = (
             2 * cap
         )  # how many unfinished items keep the workers busy; the driver's word
@@ -173,6 +189,8 @@ class RemoteCall:
 
     def _opened(self, items: int | None) -> ev.CallOpened:
         self._is_open = True
+        if items is not None and items < self.cap:
+            self.cpus = share(items)
         # A stream begins with one item, whatever is known: its first result is waited for.
         name = bytes(self.function.data) if self.by_reference and items is not None else None
         return ev.CallOpened(
@@ -257,9 +275,8 @@ class RemoteCall:
 
     @property
     def function_flags(self) -> int:
-        limits = self.limits
-        limited = fr.FLAG_LIMITED if limits.task_timeout is not None else 0
-        return limited | (fr.FLAG_REASONS if limits.retry is not None else 0)
+        limited = fr.FLAG_LIMITED if self.limits.task_timeout is not None else 0
+        return limited | (fr.FLAG_TERMS if self._has_terms else 0)
 
     def lend(self) -> Encoded:
         """The function, for a frame; `give_back` follows."""
@@ -296,6 +313,7 @@ class RemoteCall:
             chunk=command.chunk,
             first=command.start,
             count=command.stop - command.start,
+            extra=command.attempt - 1,
             flags=flags,
             segments=payload.segments,
             fds=payload.fds,

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from parmap._calls import surroundings
 from parmap._calls.outcomes import Failed, Reader
-from parmap._calls.remote import Ended, Engine, Lost, RemoteCall, Report, encode_function
+from parmap._calls.remote import Ended, Engine, Lost, RemoteCall, Report, encode_function, has_terms
 from parmap._core import events as ev
 from parmap._core.events import OnFailure
 from parmap._limits import NO_LIMITS, Limits
 from parmap._wire import frames as fr
 from parmap._wire.frames import Frame
 from parmap._wire.pickling import Codec
+from parmap._wire.variables import carried
 from parmap._worker.bound import Bound
 from parmap.errors import PoolClosedError
 
@@ -106,9 +107,10 @@ class SubmittedCall(RemoteCall):
         kwargs: dict[str, Any],
         limits: Limits,
     ) -> None:
+        variables = carried()
         super().__init__(
             engine,
-            encode_function(codec, Bound(fn, args, kwargs), "call", limits),
+            encode_function(codec, Bound(fn, args, kwargs), "call", limits, variables),
             star=True,
             cap=1,
             chunksize=1,
@@ -116,6 +118,7 @@ class SubmittedCall(RemoteCall):
             surroundings=surroundings.encoded(),
             codec=codec,
             limits=limits,
+            has_terms=has_terms(limits, variables),
         )
         self._future = future
         future.call = self
@@ -133,6 +136,7 @@ class SubmittedCall(RemoteCall):
             chunk=command.chunk,
             first=command.start,
             count=1,
+            extra=command.attempt - 1,
             flags=fr.FLAG_ALONE | fr.FLAG_MARK | self.function_flags,
             segments=function.segments,
             fds=function.fds,

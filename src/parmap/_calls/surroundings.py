@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from parmap._wire.pickling import Codec, Encoded
 from parmap._worker.surroundings import changeable_file
+from parmap._worker.threads import users
 from parmap.errors import SerializationError
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def capture() -> Surroundings:
     return {
         "cwd": _folder(),
         "path": list(sys.path),
-        "environ": dict(os.environ),
+        "environ": users(os.environ),
         "levels": _log_levels(),
         "filters": list(warnings.filters),
         "reloads": _reloads.count(),

@@ -12,6 +12,7 @@ import pickle
 import sqlite3
 import weakref
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parmap._checkpoint.changes import Facts, differences, facts_of, name_of, unbound
@@ -21,7 +22,6 @@ from parmap.options import warn_caller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
 
 _PROTOCOL = 5
 
@@ -37,8 +37,8 @@ class Store:
         OSError: the file cannot be opened, made, or written.
     """
 
-    def __init__(self, path: Path, fn: Callable[..., Any], seed: int | None) -> None:
-        self._path = path
+    def __init__(self, path: str | Path, fn: Callable[..., Any], seed: int | None) -> None:
+        path = self._path = Path(path)
         self._seed = seed
         self._told: set[str] = set()
         self._file = File(path)

@@ -57,7 +57,7 @@ class ForeignSource:
         self._on_failure = on_failure
         self._executor = executor
         self._workers = workers_of(executor)
-        self._function = Function(fn, star=star)
+        self._function = Function(fn, star=star, seed=limits.seed)
         self._sizer = ChunkSizer(chunksize)
         self._items: dict[int, object] = {}
         self._fed = 0

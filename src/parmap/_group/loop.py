@@ -16,9 +16,10 @@ from parmap._calls.remote import Report
 from parmap._calls.verdicts import closed
 from parmap._core import supervision as sup
 from parmap._core.supervision import End, Settle
+from parmap._cpus import share
 from parmap._group.outcomes import value_of
 from parmap._group.stuck import deadlock
-from parmap._launch.setup import budget, introduction
+from parmap._launch.setup import introduction
 from parmap._loop import Loop
 from parmap._wire import frames as fr
 from parmap._wire.frames import Frame
@@ -212,7 +213,7 @@ class GroupLoop(Loop[sup.Event, sup.Command]):
 
     def _start(self, seat: Seat) -> None:
         self._processes += 1
-        head = introduction(seat.name, budget(len(self._seats)), parent=self._parent)
+        head = introduction(seat.name, share(len(self._seats)), parent=self._parent)
         try:
             self._crew.start(self._processes, seat.name, Frame(fr.SETUP, segments=[head]))
         except (

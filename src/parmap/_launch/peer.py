@@ -29,7 +29,7 @@ class Peer:
 
     __slots__ = (
         "_asked", "_child", "_control", "_late", "_link", "_oom_kills", "_outbox", "_page",
-        "_reader", "functions", "name", "number", "oom_kills", "open", "peak_rss", "stack",
+        "_reader", "cpus", "functions", "name", "number", "oom_kills", "open", "peak_rss", "stack",
         "surroundings",
     )  # fmt: skip
 
@@ -50,6 +50,7 @@ class Peer:
         self._reader = FrameReader(close_quietly)
         self.functions: dict[int, int] = {}  # the functions that it has -> for which call last
         self.surroundings: object = None  # the ones that it has taken over
+        self.cpus: int | None = None  # that it knows to be there for the calls within it
         self.open = True  # its end of the stream has not been seen yet
         self._asked = False  # a question to it is open
         self._late = False  # it is ended because of a deadline

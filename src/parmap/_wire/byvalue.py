@@ -13,6 +13,7 @@ import functools
 import io
 import pickle
 import sys
+from contextvars import ContextVar
 from types import (
     CellType,
     CodeType,
@@ -39,6 +40,7 @@ from parmap._wire.scopes import (
     known_class,
     named,
 )
+from parmap._wire.variables import reduce_variable
 
 # cloudpickle has no public names for the parts, and no types.
 cp: Any = cloudpickle.cloudpickle
@@ -89,6 +91,8 @@ class ByValueReducers:
             return reduce(obj)
         if issubclass(kind, BaseException):
             return reduce_exception(obj, self.scope)
+        if kind is ContextVar:
+            return reduce_variable(obj, self.scope)
         if issubclass(kind, functools.cached_property):
             return _reduce_cached_property(obj)
         if _has_reduce(kind) and kind not in self.dispatch_table:

@@ -32,6 +32,7 @@ FORGET = 4
 STOP = 5
 ADOPT = 6
 MEMBER = 7
+CPUS = 8
 # Kinds of frame to the caller.
 READY = 16
 RESULTS = 17
@@ -64,12 +65,12 @@ FLAG_BLOATED = 128
 """The worker has outgrown the memory that it may have."""
 FLAG_LIMITED = 1
 """Of a function: its items may not run for ever."""
-FLAG_REASONS = 2
-"""Of a function: with it comes what of its errors is retried."""
+FLAG_TERMS = 2
+"""Of a function: with it comes what else its call has to tell (`parmap._worker.terms`)."""
 
 KIND_NAMES = {
     SETUP: "SETUP", FUNCTION: "FUNCTION", CHUNK: "CHUNK", FORGET: "FORGET", STOP: "STOP",
-    ADOPT: "ADOPT", MEMBER: "MEMBER",
+    ADOPT: "ADOPT", MEMBER: "MEMBER", CPUS: "CPUS",
     READY: "READY", RESULTS: "RESULTS", INIT_FAILED: "INIT_FAILED", STALE: "STALE", LOG: "LOG",
     NOTICE: "NOTICE", PARKED: "PARKED", CUT: "CUT",
 }  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pickle
 import sys
+from _contextvars import Context
 
 from parmap import _nesting
 from parmap._memory.fdpass import Link
@@ -19,11 +20,11 @@ from parmap._wire.exceptions import encode_exception
 from parmap._wire.frames import Frame, FrameReader, pack_frame
 from parmap._wire.payload import unpack
 from parmap._wire.pickling import Codec, Encoded
-from parmap._worker import hygiene, memory
+from parmap._worker import hygiene, memory, threads
 from parmap._worker.hygiene import Terminated
-from parmap._worker.retried import Retried
 from parmap._worker.surroundings import Taken
 from parmap._worker.tasks import ChunkRun
+from parmap._worker.terms import Terms
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:
@@ -48,7 +49,12 @@ def serve(link: Link, lifeline: int, page: Segment) -> NoReturn:
         hygiene.close_in_forked_children([link.fileno()])
         hygiene.write_stacks_to(page.fileno())
         hygiene.dump_stacks_on_request()
-        status = _Worker(link, Control(page), lifeline).run()
+        if "numpy.random" in sys.modules:
+            from parmap._worker.seeding import part_from_parent
+
+            part_from_parent()
+        # What the context was of the thread that a fork has copied is chance.
+        status = Context().run(_Worker(link, Control(page), lifeline).run)
     except Terminated:
         hygiene.flush_streams()
         hygiene.die_of_sigterm()
@@ -72,7 +78,7 @@ class _Worker:
         self._lifeline = lifeline
         self._reader = FrameReader(close_quietly)
         self._codec = Codec("to caller")
-        self._functions: dict[int, tuple[Callable[..., Any], Codec, Retried]] = {}
+        self._functions: dict[int, tuple[Callable[..., Any], Codec, Terms]] = {}
         self._taken = Taken()
 
     def run(self) -> int:
@@ -102,6 +108,8 @@ class _Worker:
                 adopted = self._codec.for_call().loads(Encoded.from_segments(frame.segments))
                 if not self._taken.take_over(adopted):
                     return 0  # stale: what it holds is given back by its death, unrun
+            case fr.CPUS:
+                _nesting.budget = frame.extra
             case fr.SETUP:
                 return self._set_up(frame)
             case fr.MEMBER:
@@ -121,46 +129,48 @@ class _Worker:
 
     def _run_chunk(self, frame: Frame) -> None:
         self._control.running = SOMETHING  # should a part of it end the process on arrival
-        fn, codec, retried, items = self._unpack(frame)
-        ChunkRun(frame, items, fn, codec, self._link, self._control, retried).run()
+        fn, codec, terms, items = self._unpack(frame)
+        ChunkRun(frame, items, fn, codec, self._link, self._control, terms).run()
         self._control.running = NOTHING
         self._taken.note_modules()
 
-    def _unpack(self, frame: Frame) -> tuple[Callable[..., Any], Codec, Retried, Sequence[Any]]:
+    def _unpack(self, frame: Frame) -> tuple[Callable[..., Any], Codec, Terms, Sequence[Any]]:
         if frame.flags & fr.FLAG_ALONE:
             return *self._load_function(frame.segments, frame.fds, frame.flags), [()]
-        fn, codec, retried = self._functions[frame.call]
+        fn, codec, terms = self._functions[frame.call]
         if frame.flags & fr.FLAG_FRESH:
             # It is nothing but a name, so its call has no limits.
             if isinstance(fn, _Broken):  # its module may be there by now
-                fn, codec, retried = self._load_function(fn.segments, (), 0)
+                fn, codec, terms = self._load_function(fn.segments, (), 0)
             else:
                 codec = self._codec.for_call()
-            self._functions[frame.call] = fn, codec, retried
+            self._functions[frame.call] = fn, codec, terms
         block = bool(frame.flags & fr.FLAG_BLOCK)
-        return fn, codec, retried, unpack(frame.segments, frame.fds, block, codec)
+        return fn, codec, terms, unpack(frame.segments, frame.fds, block, codec)
 
     def _load_function(
         self, segments: list[Buffer], fds: Sequence[int], flags: int
-    ) -> tuple[Callable[..., Any], Codec, Retried]:
-        """The function, and what of its errors is retried."""
+    ) -> tuple[Callable[..., Any], Codec, Terms]:
+        """The function, and what its call has told with it."""
         codec = self._codec.for_call()
         if flags & fr.FLAG_LIMITED:
             hygiene.keep_descendants()
         try:
             fn = codec.loads(Encoded.from_segments(segments, fds))
-            fn, reasons = fn if flags & fr.FLAG_REASONS else (fn, ())
-            return fn, codec, Retried(reasons)
+            fn, told = fn if flags & fr.FLAG_TERMS else (fn, ())
+            return fn, codec, Terms(*told)
         except Terminated:
             raise
         except BaseException as error:  # it is the failure of each item
-            return _Broken(error, segments), codec, Retried(())
+            return _Broken(error, segments), codec, Terms()
 
     def _set_up(self, frame: Frame) -> int | None:
         """Who this worker is, and the initializer; an exit code if that failed."""
         setup = pickle.loads(frame.segments[0])
         sys.argv[:] = setup["argv"]
         _nesting.budget = setup["budget"]
+        _nesting.worker = setup["name"], os.getpid()
+        threads.limit(setup["budget"])
         memory.limit = setup["memory"]
         if setup["parent"] is not None:
             from parmap._worker.member import become

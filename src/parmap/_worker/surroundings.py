@@ -11,6 +11,8 @@ import os
 import sys
 import warnings
 
+from parmap._worker import threads
+
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:
     from types import ModuleType
@@ -52,7 +54,7 @@ class Taken:
             _change_folder(wanted["cwd"])
         if sys.path != wanted["path"]:
             sys.path[:] = wanted["path"]
-        _change_environment(wanted["environ"])
+        _change_environment({**threads.unset(wanted["environ"]), **wanted["environ"]})
         self._set_levels(wanted["levels"])
         if wanted["filters"] is not None:
             warnings.filters[:] = wanted["filters"]  # type: ignore[index]  # a list in every version
