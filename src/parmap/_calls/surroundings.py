@@ -9,6 +9,9 @@ import warnings
 from operator import is_not
 from typing import TYPE_CHECKING
 
+from parmap._wire import frames as fr
+from parmap._wire import kin
+from parmap._wire.frames import Frame
 from parmap._wire.pickling import Codec, Encoded
 from parmap._worker.surroundings import changeable_file
 from parmap._worker.threads import users
@@ -35,8 +38,15 @@ def encoded() -> Encoded:
     except SerializationError:
         # A warning filter with a category that cannot travel: the worker keeps the filters it has.
         data = Codec("to worker").dumps({**now, "filters": None}, "surroundings")
+    if (tracker := kin.tracker_fd()) is not None:
+        data.fds.append(tracker)  # as open as the tracker runs
     _last = glance, data
     return data
+
+
+def frame_of(encoded: Encoded) -> Frame:
+    """The frame that makes a worker take them over."""
+    return Frame(fr.ADOPT, segments=[encoded.data], fds=encoded.fds)
 
 
 def _glance() -> tuple[object, ...]:
@@ -51,6 +61,8 @@ def _glance() -> tuple[object, ...]:
         _log_levels(),
         warnings.filters[:],
         _reloads.count(),
+        kin.authkey(),
+        kin.tracker_fd(),
     )
 
 
@@ -60,6 +72,7 @@ def capture() -> Surroundings:
         "cwd": _folder(),
         "path": list(sys.path),
         "environ": users(os.environ),
+        "authkey": kin.authkey(),
         "levels": _log_levels(),
         "filters": list(warnings.filters),
         "reloads": _reloads.count(),

@@ -35,10 +35,11 @@ if TYPE_CHECKING:
 class FdSink:
     """Collects descriptors during one pickling. Owns duplicates: the originals may be closed."""
 
-    __slots__ = ("_tokens", "fds")
+    __slots__ = ("_tokens", "fds", "kept")
 
     def __init__(self) -> None:
         self.fds: list[int] = []
+        self.kept: list[object] = []  # what must live until the pickle is needed no more
         self._tokens: dict[int, int] = {}
 
     def add(self, fd: int) -> int:
@@ -56,6 +57,10 @@ class FdSink:
         """Take `fd` itself along, made for this journey: it belongs to the sink now."""
         self.fds.append(fd)
         return len(self.fds) - 1
+
+    def keep(self, obj: object) -> None:
+        """Let `obj` live for as long as the pickle: nothing in that does so itself."""
+        self.kept.append(obj)
 
     def take(self) -> list[int]:
         """Hand the duplicates over: from now on the caller closes them."""
