@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import managers
 from typing import TYPE_CHECKING, Any
 
@@ -166,6 +168,25 @@ def test_a_manager_with_a_key_of_its_own() -> None:
 def test_a_manager_that_does_not_run_is_refused() -> None:
     with pytest.raises(SerializationError, match=r"args\[0\].*not running"):
         parallel_map(str, [_Counters()])
+
+
+def test_no_key_gets_into_the_pickles_of_another_engine(manager: Any) -> None:
+    """They may cross a network.  A proxy goes there as `pickle` sends it: without the key."""
+    key = _authkey()
+    payloads = []
+
+    class Engine(ThreadPoolExecutor):
+        """Pickles what it is given, as those do that have processes."""
+
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+            payloads.append(pickle.dumps((fn, args, kwargs)))
+            return super().submit(fn, *args, **kwargs)
+
+    with Engine(1) as engine:
+        parallel_map(lambda each: each.append(1), [manager.list()], pool=engine)
+
+    assert payloads
+    assert not any(key in payload for payload in payloads)
 
 
 def test_a_key_alone_stays_here() -> None:

@@ -103,6 +103,14 @@ def test_locks_and_queues_are_no_results(name: str) -> None:
     assert caught.value.direction == "to caller"
 
 
+def test_one_that_was_dropped_on_its_way_through_a_channel_says_so() -> None:
+    channel = Channel[Any]()
+    channel.send(multiprocessing.get_context("spawn").Lock())  # nobody keeps it
+
+    with pytest.raises(SerializationError, match="Lock of multiprocessing was gone"):
+        channel.receive()
+
+
 def test_closed_ones_say_so() -> None:
     one, other = multiprocessing.Pipe()
     one.close()

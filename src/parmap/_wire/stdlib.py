@@ -50,8 +50,8 @@ def _find(kind: type) -> Way | None:
 
 def _reduce(way: Way, obj: Any, scope: Scope) -> Any:
     sink = current_sink()
-    if sink is None and way is not _connection:
-        return NotImplemented  # bytes for a file, say: no business of ours
+    if (sink is None or not scope.private) and way is not _connection:
+        return NotImplemented  # bytes for a file, or for Dask's network: they must hold no authkey
     reduced = way(obj, scope)
     if sink is not None and reduced is not NotImplemented:
         sink.keep(obj)
@@ -120,7 +120,20 @@ def _lock_or_queue(obj: Any, scope: Scope) -> Any:
             f' multiprocessing.get_context("spawn").{name}{_ARGUMENTS.get(name, "()")} instead,'
             f" or {_counterpart(name)}"
         )
-    return _as_if_spawning(_own_reduce, obj)
+    reduced = _as_if_spawning(_own_reduce, obj)
+    return (_open_semaphore, (name, *reduced)) if hasattr(obj, "_semlock") else reduced
+
+
+def _open_semaphore(name: str, new: Any, args: tuple[Any, ...], state: Any, *_: object) -> Any:
+    lock = new(*args)
+    try:
+        lock.__setstate__(state)
+    except FileNotFoundError:
+        _refuse(
+            f"this {name} of multiprocessing was gone when it arrived: its name goes with the object"
+            " that was made first, so keep that until then"
+        )
+    return lock
 
 
 def _is_nameless(obj: Any) -> bool:
