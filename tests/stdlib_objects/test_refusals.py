@@ -7,12 +7,16 @@ import multiprocessing
 import re
 import socket
 from multiprocessing import shared_memory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from parmap import Channel, Pool, SerializationError, WorkerGroup, parallel_map, run_workers
+from support.scripts import output_of
 from support.stdlib_kinds import KINDS, LOCKED, OPEN
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FORK = multiprocessing.get_context("fork")
 CURES = {
@@ -125,3 +129,23 @@ def test_closed_ones_say_so() -> None:
     for dead in (one, left, memory):
         with pytest.raises(SerializationError, match=re.compile("args.0. .*closed", re.DOTALL)):
             parallel_map(str, [dead])
+
+
+def test_where_no_descriptor_can_be_passed_the_one_that_needs_it_is_named(tmp_path: Path) -> None:
+    """As on Windows; what has a name travels there, too."""
+    script = """
+        import multiprocessing, socket
+        import parmap
+
+        spawn = multiprocessing.get_context("spawn")
+        print(parmap.parallel_map(lambda lock: lock.acquire(), [spawn.Lock()]))
+        for obj in (spawn.Pipe()[0], socket.socket(), parmap.Lock()):
+            try:
+                parmap.parallel_map(str, [obj])
+            except parmap.SerializationError as error:
+                print(error.path, "cannot pass file descriptors" in str(error))
+    """
+
+    printed = output_of(script, tmp_path, PARMAP_PORTABLE="2")
+
+    assert printed == "[True]\n" + "args[0] True\n" * 3

@@ -9,6 +9,7 @@ import warnings
 from operator import is_not
 from typing import TYPE_CHECKING
 
+from parmap._memory.host import passes_descriptors
 from parmap._wire import frames as fr
 from parmap._wire import kin
 from parmap._wire.frames import Frame
@@ -38,7 +39,7 @@ def encoded() -> Encoded:
     except SerializationError:
         # A warning filter with a category that cannot travel: the worker keeps the filters it has.
         data = Codec("to worker").dumps({**now, "filters": None}, "surroundings")
-    if (tracker := kin.tracker_fd()) is not None:
+    if (tracker := kin.tracker_fd()) is not None and passes_descriptors():
         data.fds.append(tracker)  # as open as the tracker runs
     _last = glance, data
     return data
@@ -72,7 +73,7 @@ def capture() -> Surroundings:
         "cwd": _folder(),
         "path": list(sys.path),
         "environ": users(os.environ),
-        "authkey": kin.authkey(),
+        "authkey": None if (key := kin.authkey()) is None else bytes(key),
         "levels": _log_levels(),
         "filters": list(warnings.filters),
         "reloads": _reloads.count(),

@@ -16,7 +16,7 @@ from __future__ import annotations
 import sys
 from _thread import _local
 
-from parmap._memory.host import close_quietly, duplicate, is_same_file, lift
+from parmap._memory.host import close_quietly, duplicate, is_same_file, lift, passes_descriptors
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:
@@ -176,6 +176,10 @@ def export_fd(fd: int, what: str, *, give: bool = False) -> Ticket:
     """
     sink = _current.sink
     if sink is not None:
+        if not passes_descriptors():
+            from parmap._memory.fdpass import refuse_descriptors
+
+            refuse_descriptors()  # here, where the handle can be named, not where bytes are sent
         return sink.adopt(fd) if give else sink.add(fd)
     popen = _spawning()
     if popen is not None:

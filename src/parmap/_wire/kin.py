@@ -28,10 +28,11 @@ _TRACKER = "multiprocessing.resource_tracker"
 
 
 def authkey() -> bytes | None:
-    """The key of this process, if it has one by now."""
+    """The key of this process, if it has one by now; of a class that refuses to be pickled."""
     process = sys.modules.get(_PROCESS)
-    known = None if process is None else process.current_process()._config.get("authkey")
-    return None if known is None else bytes(known)
+    key: bytes | None
+    key = None if process is None else process.current_process()._config.get("authkey")
+    return key
 
 
 def tracker_fd() -> int | None:
@@ -40,11 +41,11 @@ def tracker_fd() -> int | None:
     Who has imported `shared_memory` will have one: then it starts now, before a worker that shall
     have the same one begins to need it.
     """
-    if not passes_descriptors():
-        return None
     module = sys.modules.get(_TRACKER)
-    fd: int | None = None if module is None else module._resource_tracker._fd
-    if fd is None and "multiprocessing.shared_memory" in sys.modules:
+    if module is None:
+        return None
+    fd: int | None = module._resource_tracker._fd
+    if fd is None and "multiprocessing.shared_memory" in sys.modules and passes_descriptors():
         return running_tracker()
     return fd
 

@@ -13,7 +13,7 @@ import os
 import sys
 from functools import partial
 
-from parmap._memory.host import close_quietly
+from parmap._memory.host import close_quietly, passes_descriptors
 from parmap._memory.transit import current_sink, export_fd, import_fd
 from parmap._wire import kin
 
@@ -256,7 +256,7 @@ def _open_socket(ticket: Ticket, kind: tuple[int, int, int], timeout: float | No
 def _named_memory(memory: Any, scope: Scope) -> Any:
     """SharedMemory and ShareableList: attached to by name, under the eyes of one tracker."""
     make, args = memory.__reduce__()
-    if sys.platform == "win32":
+    if not passes_descriptors():
         return make, args
     block = getattr(memory, "shm", memory)
     if block._buf is None:
