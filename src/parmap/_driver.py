@@ -277,7 +277,7 @@ class Driver(Loop[ev.Event, cmd.Command]):
         self._started += 1
         name = f"{self.name}-{self._started}"
         now = surroundings.encoded()  # its initializer, too, finds what the caller could import
-        adopt = Frame(fr.ADOPT, segments=[now.data])
+        adopt = surroundings.frame_of(now)
         try:
             self._crew.start(worker, name, adopt, self._setup(name)).surroundings = now
         # Whatever the system, or a start method of the stdlib, objects to.
@@ -297,7 +297,7 @@ class Driver(Loop[ev.Event, cmd.Command]):
             return
         if peer.surroundings is not call.surroundings:
             peer.surroundings = call.surroundings
-            peer.post(Frame(fr.ADOPT, segments=[call.surroundings.data]))
+            peer.post(surroundings.frame_of(call.surroundings))
         if peer.cpus != call.cpus:
             peer.cpus = call.cpus
             peer.post(Frame(fr.CPUS, extra=call.cpus))

@@ -9,6 +9,10 @@ import warnings
 from operator import is_not
 from typing import TYPE_CHECKING
 
+from parmap._memory.host import passes_descriptors
+from parmap._wire import frames as fr
+from parmap._wire import kin
+from parmap._wire.frames import Frame
 from parmap._wire.pickling import Codec, Encoded
 from parmap._worker.surroundings import changeable_file
 from parmap._worker.threads import users
@@ -35,8 +39,15 @@ def encoded() -> Encoded:
     except SerializationError:
         # A warning filter with a category that cannot travel: the worker keeps the filters it has.
         data = Codec("to worker").dumps({**now, "filters": None}, "surroundings")
+    if (tracker := kin.tracker_fd()) is not None and passes_descriptors():
+        data.fds.append(tracker)  # as open as the tracker runs
     _last = glance, data
     return data
+
+
+def frame_of(encoded: Encoded) -> Frame:
+    """The frame that makes a worker take them over."""
+    return Frame(fr.ADOPT, segments=[encoded.data], fds=encoded.fds)
 
 
 def _glance() -> tuple[object, ...]:
@@ -51,6 +62,8 @@ def _glance() -> tuple[object, ...]:
         _log_levels(),
         warnings.filters[:],
         _reloads.count(),
+        kin.authkey(),
+        kin.tracker_fd(),
     )
 
 
@@ -60,6 +73,7 @@ def capture() -> Surroundings:
         "cwd": _folder(),
         "path": list(sys.path),
         "environ": users(os.environ),
+        "authkey": None if (key := kin.authkey()) is None else bytes(key),
         "levels": _log_levels(),
         "filters": list(warnings.filters),
         "reloads": _reloads.count(),

@@ -64,7 +64,7 @@ class Function:
         self.star = star
         self.seed = seed
         self.key = next(_keys)
-        self.codec = Codec("to worker")
+        self.codec = _public(Codec("to worker"))
         self.context = copy_context()
         self._carried = carried()
         outer = _nesting.inner.get()
@@ -176,7 +176,7 @@ class Outcomes:
         return ()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        codec = self._codec or Codec("to caller")
+        codec = _public(self._codec or Codec("to caller"))
         if any(type(value) is Raised for value in self.values):
             builder = PayloadBuilder(codec)
             for place, value in enumerate(self.values):
@@ -281,6 +281,12 @@ def _argument(item: Any) -> Any:
 
 
 # ---------------------------------------------------------------------- on both sides
+
+
+def _public(codec: Codec) -> Codec:
+    """Keep keys out of what it pickles: the engine sends that wherever it likes."""
+    codec.scope.private = False
+    return codec
 
 
 def _result(place: int) -> str:

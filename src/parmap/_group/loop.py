@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, assert_never
 from parmap import _alarm
 from parmap._alarm import LOOK_EVERY, Alarm
 from parmap._calls.remote import Report
+from parmap._calls.surroundings import frame_of
 from parmap._calls.verdicts import closed
 from parmap._core import supervision as sup
 from parmap._core.supervision import End, Settle
@@ -224,7 +225,7 @@ class GroupLoop(Loop[sup.Event, sup.Command]):
         peer = self._peers[seat.number] = self._crew.members[self._processes]
         seat.update(pid=peer.pid)
         function = seat.function
-        peer.post(Frame(fr.ADOPT, segments=[seat.surroundings.data]))
+        peer.post(frame_of(seat.surroundings))
         sent = Frame(fr.FUNCTION, call=seat.number, segments=function.segments, fds=function.fds)
         # Ends of channels among the arguments are open until they have arrived, or for as long as
         # another process may still need them.

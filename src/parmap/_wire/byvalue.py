@@ -29,7 +29,7 @@ import cloudpickle.cloudpickle
 
 from parmap._wire import rebuild
 from parmap._wire.importable import goes_by_reference, is_importable, is_named
-from parmap._wire.pickling import PROTOCOL, is_attribute, reduce_exception, reduce_traceback
+from parmap._wire.pickling import PROTOCOL, is_attribute, reduce_exception
 from parmap._wire.scopes import (
     adopt_class,
     adopt_globals,
@@ -40,6 +40,8 @@ from parmap._wire.scopes import (
     known_class,
     named,
 )
+from parmap._wire.stdlib import way_of
+from parmap._wire.tracebacks import reduce_traceback
 from parmap._wire.variables import reduce_variable
 
 # cloudpickle has no public names for the parts, and no types.
@@ -86,9 +88,12 @@ class ByValueReducers:
             return self._reduce_class(obj)
         if kind is FunctionType:
             return self._reduce_function(obj)
-        reduce = _REDUCERS.get(kind)
-        if reduce is not None:
-            return reduce(obj)
+        by_kind = _REDUCERS.get(kind)
+        if by_kind is not None:
+            return by_kind(obj)
+        way = way_of(kind)
+        if way is not None and (reduced := way(obj, self.scope)) is not NotImplemented:
+            return reduced
         if issubclass(kind, BaseException):
             return reduce_exception(obj, self.scope)
         if kind is ContextVar:

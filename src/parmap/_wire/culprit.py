@@ -14,6 +14,7 @@ from time import perf_counter
 from types import CellType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
+from parmap._memory.transit import FdSink, exporting
 from parmap._wire.byvalue import ByValueReducers
 from parmap.errors import SerializationError, short_repr
 
@@ -60,12 +61,16 @@ def refusal(codec: Codec, obj: object, what: str, error: BaseException) -> Seria
 def find_trail(obj: object, scope: Scope, seconds: float = SECONDS) -> list[object]:
     """Return the objects from `obj` down to the guilty one; none if time runs out."""
     tracer = _Tracer(scope, perf_counter() + seconds)
+    sink = FdSink()  # or handles, which need one, would be taken for the guilty ones
     try:
-        tracer.dump(obj)
+        with exporting(sink):
+            tracer.dump(obj)
     except _TimeIsUpError:
         return []  # what is being pickled now may well be innocent
     except BaseException:  # noqa: S110 - the very error that we are looking for
         pass
+    finally:
+        sink.close()
     return tracer.trail
 
 

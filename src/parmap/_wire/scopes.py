@@ -103,11 +103,12 @@ class Scope:
 
     __slots__ = (
         "_namespaces", "arrived", "bodies", "classes", "filled", "globals", "inherited", "joins",
-        "named", "pending",
+        "named", "pending", "private",
     )  # fmt: skip
 
     def __init__(self, *, joins: bool, inherited: Inheritance | None = None) -> None:
         self.joins = joins
+        self.private = True  # nobody but processes of parmap reads what is pickled
         self.classes: dict[bytes, type] = {}  # sent or rebuilt; kept alive as long as the call
         self.pending: dict[int, bytes] = {}  # classes that are still without their attributes
         self.globals: dict[object, dict[str, Any]] = {}  # by the sender's token

@@ -221,6 +221,16 @@ def flush_streams() -> None:
                 continue
 
 
+def finish_multiprocessing() -> None:
+    """What a task has put into a queue of `multiprocessing` gets there: a thread may be at it yet.
+
+    And managers are told that this process needs nothing of theirs any more.
+    """
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util._run_finalizers()
+
+
 def leave_barriers() -> None:
     """A worker that ends in peace is no dead party; one that knows no barrier imports none."""
     barrier = sys.modules.get("parmap.shared.barrier")

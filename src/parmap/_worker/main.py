@@ -55,6 +55,7 @@ def serve(link: Link, lifeline: int, page: Segment) -> NoReturn:
             part_from_parent()
         # What the context was of the thread that a fork has copied is chance.
         status = Context().run(_Worker(link, Control(page), lifeline).run)
+        hygiene.finish_multiprocessing()
     except Terminated:
         hygiene.flush_streams()
         hygiene.die_of_sigterm()
@@ -106,7 +107,7 @@ class _Worker:
                 self._functions.pop(frame.call, None)
             case fr.ADOPT:
                 adopted = self._codec.for_call().loads(Encoded.from_segments(frame.segments))
-                if not self._taken.take_over(adopted):
+                if not self._taken.take_over(adopted, frame.fds):
                     return 0  # stale: what it holds is given back by its death, unrun
             case fr.CPUS:
                 _nesting.budget = frame.extra

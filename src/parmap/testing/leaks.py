@@ -216,8 +216,10 @@ def _used_by_a_stranger(name: str) -> bool:
 
 def _maps(pid: int, path: str) -> bool:
     try:
+        # A semaphore is mapped before it has its name: that is found by the number of its file.
+        inode = f" {os.stat(path).st_ino} "
         with open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as file:
-            return any(path in line for line in file)
+            return any(path in line or (inode in line and SHARED_MEMORY in line) for line in file)
     except OSError:
         return False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from multiprocessing import shared_memory
 
 import pytest
 
-from parmap.testing.leaks import nothing_left_behind
+from parmap.testing.leaks import _maps, nothing_left_behind
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only /proc tells")
 
@@ -90,6 +91,16 @@ def test_a_name_with_the_pid_of_a_stranger_is_no_leak_of_ours(whose: str) -> Non
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     finally:
         os.unlink(path)
+
+
+@linux_only
+def test_whoever_has_a_semaphore_open_is_found() -> None:
+    """It is mapped before it has its name."""
+    lock = multiprocessing.get_context("spawn").Lock()
+    path = f"/dev/shm/sem.{lock._semlock.name[1:]}"  # type: ignore[attr-defined]
+
+    assert _maps(os.getpid(), path)
+    assert not _maps(os.getppid(), path)
 
 
 @linux_only
