@@ -198,6 +198,17 @@ def check_buffersize(value: object) -> int | None:
     return None if value is None else check_count("buffersize", value, least=1)
 
 
+def check_executor_buffersize(value: object) -> int | None:
+    """As `Executor.map` checks it, in its words."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+        raise TypeError(f"buffersize must be an integer or None, not {type(value).__name__}")
+    if (number := value.__index__()) < 1:
+        raise ValueError(f"buffersize must be None or > 0, not {number}")
+    return number
+
+
 def check_on_error(value: object) -> OnError:
     """One of the three modes."""
     if value == "raise":
@@ -232,6 +243,9 @@ def check_max_workers(value: object, *, least: int = 0) -> int:
     """The number of workers asked for; `None` is as many as there are usable CPUs."""
     if value is None:
         return default_workers()
+    if least and isinstance(value, int) and value < least:
+        # In the words of concurrent.futures.
+        raise ValueError(f"max_workers must be greater than {least - 1}, not {value}")
     return check_count("max_workers", value, least=least, most=MOST_WORKERS)
 
 

@@ -149,6 +149,12 @@ class SchedulerMachine(RuleBasedStateMachine):
         if really:
             self.world.cancel_call(self.call(pick), hurry=hurry)
 
+    @precondition(lambda self: self.world.opened)
+    @rule(pick=PICK, really=rarely(True))
+    def drop_waiting(self, pick: int, *, really: bool) -> None:
+        if really:
+            self.world.drop_waiting(self.call(pick))
+
     @precondition(lambda self: self.world.opened > 2)
     @rule(cancel=st.booleans(), really=rarely(True))
     def shut_down(self, *, cancel: bool, really: bool) -> None:

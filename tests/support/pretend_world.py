@@ -285,6 +285,14 @@ class World:
             book.stop(0)
         self.tell(ev.CallCancelled(call, hurry))
 
+    def drop_waiting(self, call: int) -> None:
+        if (book := self.calls.get(call)) is not None:
+            book.withdrawn |= book.waiting | set(book.resting)
+            book.waiting.clear()
+            book.resting.clear()
+            book.input_ended = book.all_fed = True
+        self.tell(ev.WaitingDropped(call))
+
     def kill_task(self, call: int) -> None:
         """The owner of a call of one item ends it."""
         book = self.calls.get(call)

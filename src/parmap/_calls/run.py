@@ -91,9 +91,7 @@ def next_batch(source: Source, reporter: Reporter, timeout: float | None) -> Bat
 
     None, too, every now and then in the block of a worker group, whose failure it raises.
     """
-    if _alarm.listens():
-        _alarm.check()
-        timeout = _alarm.LOOK_EVERY if timeout is None else min(timeout, _alarm.LOOK_EVERY)
+    timeout = listening(timeout)
     due = reporter.seconds_until_due()
     if due is None or (timeout is not None and timeout <= due):
         return source.next_batch(timeout)
@@ -101,6 +99,14 @@ def next_batch(source: Source, reporter: Reporter, timeout: float | None) -> Bat
     if batch is None and not source.over:
         reporter.flush()
     return batch
+
+
+def listening(timeout: float | None) -> float | None:
+    """How long to wait in this thread; raises if it is in the block of a worker group that failed."""
+    if not _alarm.listens():
+        return timeout
+    _alarm.check()
+    return _alarm.LOOK_EVERY if timeout is None else min(timeout, _alarm.LOOK_EVERY)
 
 
 def finish(source: Source, *, hurry: bool = False) -> None:

@@ -46,6 +46,7 @@ class Call:
         "pieces",
         "resting",
         "retry",
+        "sated",
         "sizer",
         "stop_at",
         "task_timeout",
@@ -76,6 +77,7 @@ class Call:
         self.waiting = 0  # the number of items in them
         self.fed = 0  # items that have been added so far, skipped ones included
         self.input_ended = False
+        self.sated = False  # what may still be added is not wanted
         self.stop_at: int | None = None  # items from this index on are no longer wanted
         self.workers: set[int] = set()  # who holds chunks of it
         self.attempts: dict[int, int] = {}  # index -> runs that came to nothing, for open items
@@ -87,10 +89,10 @@ class Call:
         self.failure: FailCall | None = None  # how it ends, if the engine cannot serve it
 
     def add(self, count: int, skipped: int = 0) -> None:
-        """`count` more items wait (unless the call has already stopped), behind the skipped ones."""
+        """`count` more items wait (unless the call wants no more), behind the skipped ones."""
         start = self.fed + skipped
         self.fed = start + count
-        if count and self.stop_at is None:
+        if count and self.stop_at is None and not self.sated:
             self._append(Piece(start, self.fed))
 
     def requeue(self, pieces: Iterable[Piece]) -> None:
@@ -119,6 +121,13 @@ class Call:
         pieces, self.pieces, self.waiting = self.pieces, deque(), 0
         self.requeue(pieces)
         self.resting = {item: due for item, due in self.resting.items() if item < index}
+
+    def drop_waiting(self) -> None:
+        """What waits or rests is no longer wanted, nor is what may still come."""
+        self.input_ended = self.sated = True
+        self.pieces.clear()
+        self.waiting = 0
+        self.resting.clear()
 
     def wake(self, index: int) -> None:
         """This item has rested.  It goes alone: it has cost something before."""

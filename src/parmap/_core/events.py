@@ -86,6 +86,13 @@ class CallCancelled:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitingDropped:
+    """What no worker holds of a call is no longer wanted, nor is more input; what was sent goes on."""
+
+    call: int
+
+
+@dataclass(frozen=True, slots=True)
 class TaskKilled:
     """The owner of a call of one item wants that item ended, whatever it costs its worker."""
 
@@ -201,6 +208,7 @@ Event = (
     | InputEnded
     | ItemCancelled
     | CallCancelled
+    | WaitingDropped
     | TaskKilled
     | WorkerUp
     | WorkerReady

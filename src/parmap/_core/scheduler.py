@@ -91,6 +91,7 @@ class Scheduler(Losses):
                 | ev.InputEnded()
                 | ev.ItemCancelled()
                 | ev.CallCancelled()
+                | ev.WaitingDropped()
                 | ev.TaskKilled()
             ):
                 # The caller could not yet know that its call has ended: that is no error.
@@ -156,7 +157,12 @@ class Scheduler(Losses):
         self,
         book: Call,
         event: (
-            ev.ItemsAdded | ev.InputEnded | ev.ItemCancelled | ev.CallCancelled | ev.TaskKilled
+            ev.ItemsAdded
+            | ev.InputEnded
+            | ev.ItemCancelled
+            | ev.CallCancelled
+            | ev.WaitingDropped
+            | ev.TaskKilled
         ),
     ) -> None:
         self._touched.add(book.id)
@@ -170,6 +176,8 @@ class Scheduler(Losses):
             case ev.CallCancelled(_, hurry):
                 book.stop(0)
                 self._drop_unwanted(book, kill_after=HURRIED_KILL_AFTER if hurry else None)
+            case ev.WaitingDropped():
+                book.drop_waiting()
             case ev.TaskKilled():
                 self._task_killed(book)
 

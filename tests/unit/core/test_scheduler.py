@@ -501,6 +501,19 @@ def test_a_call_whose_last_item_is_withdrawn_is_finished():
     assert desk.tell(ev.ItemCancelled(1, 0)) == [FinishCall(1)]
 
 
+def test_what_waits_is_dropped_and_what_was_sent_goes_on():
+    """Also what comes back from a dead worker: it had been sent."""
+    desk = Desk()
+    desk.open(1, 10, chunksize=2)
+    (order, *_) = desk.come()
+    assert spans(desk.tell(ev.WaitingDropped(1))) == []
+    desk.tell(ev.ItemsAdded(1, 3))
+
+    assert desk.dies(order.worker)[-1] != FinishCall(1)
+    again = orders(desk.come())
+    assert again[0].start == 0
+
+
 # ---------------------------------------------------------------------- several calls
 
 
