@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from parmap import options
@@ -16,7 +18,7 @@ from parmap.pool import Pool, _shared, open_call
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from parmap._calls.run import Source
     from parmap._core.events import OnFailure
@@ -39,7 +41,31 @@ def items_of(
     return zip(items, *more, strict=bool(strict)), True
 
 
-def open_source(
+class _Thread(threading.local):
+    wrap: Callable[[Source], Source] | None = None
+
+
+_this_thread = _Thread()
+
+
+@contextmanager
+def wrapping_next_source(wrap: Callable[[Source], Source]) -> Iterator[None]:
+    """The next call that this thread opens is driven through what `wrap` makes of it."""
+    _this_thread.wrap = wrap
+    try:
+        yield
+    finally:
+        _this_thread.wrap = None
+
+
+def open_source(fn: Callable[..., Any], **how: Any) -> Source:
+    """Open a call; `_open` says with what."""
+    wrap, _this_thread.wrap = _this_thread.wrap, None
+    source = _open(fn, **how)
+    return source if wrap is None else wrap(source)
+
+
+def _open(
     fn: Callable[..., Any],
     *,
     star: bool,
@@ -102,6 +128,8 @@ def express_call(
 
     None: open one.  That is also where wrong arguments are found out.
     """
+    if _this_thread.wrap is not None:
+        return None
     if type(items) not in _WHOLE or len(items) > MOST_ITEMS or not callable(fn):  # type: ignore[arg-type]
         return None
     if pool is None and (max_workers is None or (type(max_workers) is int and max_workers > 0)):

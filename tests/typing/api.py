@@ -19,8 +19,11 @@ from parmap import (
 )
 from parmap._task import TaskContext
 
+
+from parmap.aio import AsyncResultIterator, aparallel_imap, aparallel_map
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import AsyncIterable, Iterable, Iterator
 
 
 def length(text: str) -> int:
@@ -159,3 +162,21 @@ def limits(names: list[str]) -> None:
         assert_type(pool.kill(future), bool)
         assert_type(pool.statistics().busy, int)
         assert_type(parallel_map(length, names, pool=view), list[int])
+
+
+async def awaited(names: AsyncIterable[str]) -> None:
+    assert_type(await aparallel_map(length, words), list[int])
+    assert_type(await aparallel_map(length, names, on_error="return"), list[int | TaskFailure])
+    assert_type(await aparallel_map(repeat, names, [1, 2], max_workers=2), list[str])
+    stream = aparallel_imap(length, names, ordered=False)
+    assert_type(stream, AsyncResultIterator[int])
+    async with stream as results:
+        async for result in results:
+            assert_type(result, int)
+    failing = aparallel_imap(length, words, on_error="return")
+    assert_type(failing, AsyncResultIterator[int | TaskFailure])
+
+
+def mapped(pool: Pool) -> None:
+    assert_type(pool.map(length, words, buffersize=4), Iterator[int])
+    assert_type(pool.options(retry=2).map(repeat, words, [1, 2]), Iterator[str])
