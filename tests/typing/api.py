@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, assert_type
 
 import parmap
@@ -23,7 +24,7 @@ from parmap._task import TaskContext
 from parmap.aio import AsyncResultIterator, aparallel_imap, aparallel_map
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Iterable, Iterator
+    from collections.abc import AsyncIterable, Iterable
 
 
 def length(text: str) -> int:
