@@ -88,8 +88,8 @@ async def aparallel_map(
 
     Args:
         fn: called once for each item, in a worker.
-        items, *more: iterables, read in a thread of their own, or async iterables, read in the loop.
-        on_error, **options: as in `parallel_map`.
+        items, more: iterables, read in a thread of their own, or async iterables, read in the loop.
+        on_error, options: as in `parallel_map`.
 
     Returns:
         The list of results.
@@ -148,8 +148,8 @@ def aparallel_imap(
     the call runs any more.  An iterator that is dropped ends its call, too, but nobody waits for that.
 
     Args:
-        fn, items, *more: as in `aparallel_map`; the input may be endless.
-        on_error, **options: as in `parallel_imap`.
+        fn, items, more: as in `aparallel_map`; the input may be endless.
+        on_error, options: as in `parallel_imap`.
 
     Returns:
         An `AsyncResultIterator`.
