@@ -7,6 +7,7 @@ make the price of a message vanish, little enough to keep the workers evenly loa
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -78,10 +79,12 @@ class ChunkSizer:
 
     __slots__ = ("_cost", "_fixed", "_nbytes", "_proven", "_target")
 
-    def __init__(self, fixed: int | None, longest: float = TARGET_SECONDS) -> None:
-        """No chunk is meant to take longer than `longest` seconds."""
+    def __init__(
+        self, fixed: int | None, longest: float = math.inf, *, target: float = TARGET_SECONDS
+    ) -> None:
+        """A chunk shall take `target` seconds, and none is meant to take longer than `longest`."""
         self._fixed = fixed
-        self._target = min(TARGET_SECONDS, longest)
+        self._target = min(target, longest)
         self._cost: float | None = None  # seconds per item, smoothed
         self._nbytes = 0.0  # bytes per item, smoothed
         self._proven = 0  # the largest number of items that came back within one report

@@ -17,7 +17,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from parmap._calls.outcomes import Batch, Failed, Reader
-from parmap._core.chunking import ChunkSizer
+from parmap._core.chunking import TARGET_SECONDS, ChunkSizer
 from parmap._core.events import OnFailure
 from parmap._foreign.chunks import Chunk, Function, Outcomes, Raised, Wanted
 from parmap._limits import NO_LIMITS, Limits
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Executor
 
+# Dask's scheduler spends up to 4 ms on a task (measured: docs/how-to/from-one-laptop-to-a-cluster.md).
+# Chunks of so many seconds for each worker that it serves keep it busy for half of its time.
+SCHEDULER_SECONDS = 0.008
 # Two chunks for each of the engine's workers hide the way between them.
 PER_WORKER = 2
 
@@ -58,7 +61,7 @@ class ForeignSource:
         self._executor = executor
         self._workers = workers_of(executor)
         self._function = Function(fn, star=star, seed=limits.seed)
-        self._sizer = ChunkSizer(chunksize)
+        self._sizer = ChunkSizer(chunksize, target=_target(executor, self._workers))
         self._items: dict[int, object] = {}
         self._fed = 0
         self._waiting: deque[range] = deque()  # indexes that no chunk has
@@ -318,7 +321,17 @@ def workers_of(executor: Executor) -> int:
     asked = getattr(executor, "_max_workers", None)  # threads, processes, loky, MPI
     if isinstance(asked, int) and asked > 0:
         return asked
-    client: Any = getattr(executor, "_client", None)  # Dask's
-    if client is not None and callable(getattr(client, "ncores", None)):
+    client = _dask_client(executor)
+    if client is not None:
         return max(1, int(sum(client.ncores().values())))
     return os.cpu_count() or 1
+
+
+def _target(executor: Executor, workers: int) -> float:
+    """How long a chunk shall take there."""
+    return TARGET_SECONDS if _dask_client(executor) is None else SCHEDULER_SECONDS * workers
+
+
+def _dask_client(executor: Executor) -> Any:
+    client: Any = getattr(executor, "_client", None)
+    return client if callable(getattr(client, "ncores", None)) else None

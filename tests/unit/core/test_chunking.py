@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from parmap._core.chunking import (
@@ -46,6 +48,15 @@ def sizer(*reports: tuple[int, float, int], fixed: int | None = None) -> ChunkSi
 def test_the_size_of_a_chunk(reports, waiting, more, workers, size):
     """From what has been measured, what waits, and who shares it."""
     assert sizer(*reports).size(waiting, more_to_come=more, workers=workers) == size
+
+
+def test_a_chunk_for_an_engine_whose_messages_are_dear_is_longer():
+    """But never longer than is allowed."""
+    report = (100, 100e-3, 0)  # 1 ms each
+    for longest, size in [(math.inf, 800), (0.1, 100)]:
+        made = ChunkSizer(None, longest, target=8.0)
+        made.measured(*report)
+        assert made.size(10**6, more_to_come=True, workers=1000) == size
 
 
 @pytest.mark.parametrize(("fixed", "waiting", "size"), [(5, 100, 5), (5, 3, 3), (1, 9, 1)])
