@@ -31,6 +31,8 @@ util, processes, wait, completed, ending, init, deadlock = (
     )
 )
 
+pytestmark = pytest.mark.slow  # they sleep
+
 PRIVATE = "reads private attributes of ProcessPoolExecutor"
 BREAKS = "asks that the whole pool breaks"
 OUR_ERROR = "asks for the bare error of pickling; ours is the cause of a SerializationError"
