@@ -299,7 +299,8 @@ class World:
         if book is None:
             self.tell(ev.TaskKilled(call))
             return
-        serving = self._serving(book)
+        # Not those who have reported all: what is still to come is the end of the chunk, not the item.
+        serving = [p for p in self._serving(book) if p.held[0].next < p.held[0].stop]
         if not serving and book.served and (book.waiting or book.resting):
             self._accused = (book, 0, Loss.KILLED)
             book.withdrawn.discard(0)
