@@ -19,8 +19,6 @@ from parmap import (
     parallel_starmap,
 )
 from parmap._task import TaskContext
-
-
 from parmap.aio import AsyncResultIterator, aparallel_imap, aparallel_map
 
 if TYPE_CHECKING:
