@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from parmap.mapping import parallel_imap as parallel_imap
     from parmap.mapping import parallel_map as parallel_map
     from parmap.mapping import parallel_starmap as parallel_starmap
+    from parmap.observe.profile import profile as profile
     from parmap.observe.progress import Progress as Progress
     from parmap.options import Restart as Restart
     from parmap.pool import Pool as Pool
@@ -109,6 +110,7 @@ _HOMES = {
     "SharedDict": "parmap.shared.dicts",
     "SharedList": "parmap.shared.lists",
     "Progress": "parmap.observe.progress",
+    "profile": "parmap.observe.profile",
     "CallTimeoutError": "parmap.errors",
     "TaskTimeoutError": "parmap.errors",
     "ParmapError": "parmap.errors",
@@ -175,6 +177,7 @@ __all__ = [  # pyright wants the literal names
     "parallel_imap",
     "parallel_map",
     "parallel_starmap",
+    "profile",
     "report_ready",
     "run_workers",
     "select",

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import time
 from contextlib import contextmanager
+from time import perf_counter_ns as clock
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
-from parmap._calls import surroundings
+from parmap._calls import profiling, surroundings
 from parmap._calls.references import References
 from parmap._calls.remote import Ended, Lost, RemoteCall, Report, next_in
-from parmap._calls.statistics import PoolStatistics
+from parmap._calls.statistics import PoolStatistics, statistics_of
 from parmap._calls.verdicts import closed, error_of
 from parmap._core import commands as cmd
 from parmap._core import events as ev
-from parmap._core.states import WorkerState
 from parmap._launch.peer import Peer
 from parmap._loop import Loop
 from parmap._watching import dump_stacks_on_request, new_scheduler
@@ -146,26 +146,7 @@ class Driver(Loop[ev.Event, cmd.Command]):
 
     def statistics(self) -> PoolStatistics:
         """What there is and what has been, in numbers, as of a moment ago."""
-        core = self._scheduler
-        # One C call each, so that nothing changes within a copy: the loop goes on meanwhile.
-        workers, calls = list(core.workers.values()), list(core.calls.values())
-        states = [worker.state for worker in workers]
-        chunks = [chunk for worker in workers for chunk in list(worker.chunks)]
-        tally = core.tally
-        return PoolStatistics(
-            workers=len(workers),
-            busy=states.count(WorkerState.BUSY),
-            idle=states.count(WorkerState.IDLE),
-            calls=len(calls),
-            waiting=sum(call.waiting + len(call.resting) for call in calls),
-            running=sum(chunk.stop - chunk.next for chunk in chunks),
-            done=tally.items,
-            lost=tally.lost,
-            timed_out=tally.late,
-            retried=tally.retried,
-            recycled=tally.recycled,
-            started=self._started,
-        )
+        return statistics_of(self._scheduler, self._started)
 
     def _why_closed(self) -> str:
         if self._pid != os.getpid():
@@ -194,6 +175,7 @@ class Driver(Loop[ev.Event, cmd.Command]):
                 self._tell(ev.ChunkCut(peer.number, frame.chunk, frame.first))
             case fr.READY:
                 up = frame.extra == 0
+                peer.ready_at = None if up else clock()
                 self._tell(ev.WorkerUp(peer.number) if up else ev.WorkerReady(peer.number))
             case fr.INIT_FAILED:
                 self._tell(ev.InitializerFailed(peer.number, bytes(frame.segments[0])))
@@ -205,6 +187,8 @@ class Driver(Loop[ev.Event, cmd.Command]):
 
     def _hear_results(self, peer: Peer, frame: Frame) -> None:
         failed: tuple[int, ...] = ()
+        if profiling.on or frame.flags & fr.FLAG_TIMES:
+            self._tell_profile(peer, frame)
         if frame.flags & fr.FLAG_FAILURES:
             failed = tuple(frame.first + place for place in error_positions(frame.segments))
         self._tell(
@@ -222,6 +206,14 @@ class Driver(Loop[ev.Event, cmd.Command]):
                 payload=Report(frame, worker=peer.name, pid=peer.pid),
             )
         )
+
+    def _tell_profile(self, peer: Peer, frame: Frame) -> None:
+        """What a worker has measured goes to the record of the call."""
+        times = frame.segments.pop() if frame.flags & fr.FLAG_TIMES else None
+        worker = self._scheduler.workers.get(peer.number)
+        call = self._calls.get(worker.chunks[0].call) if worker and worker.chunks else None
+        if call is not None and call.record is not None:
+            call.record.came(peer, frame, times)
 
     # ------------------------------------------------------------------ what the core commands
 
@@ -301,10 +293,14 @@ class Driver(Loop[ev.Event, cmd.Command]):
         if peer.cpus != call.cpus:
             peer.cpus = call.cpus
             peer.post(Frame(fr.CPUS, extra=call.cpus))
+        record, began = call.record, clock()
         with self._packing_here():
             frame, done = call.chunk_frame(command)  # pickling: user code
         if not call.is_alone:
             self._forget(self._references.lend(peer, call, frame))
+        if record is not None and record.is_asked:
+            frame.flags |= fr.FLAG_TIMED
+            record.sends(peer, call, frame, began)
         peer.post(frame, done)
         self._crew.flush(peer)
 

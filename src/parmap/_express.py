@@ -13,7 +13,8 @@ import itertools
 import time
 from typing import TYPE_CHECKING, Any
 
-from parmap._calls import surroundings
+from parmap._calls import profiling, surroundings
+from parmap._calls.recording import clock
 from parmap._calls.references import named
 from parmap._calls.remote import RemoteCall
 from parmap._core import events as ev
@@ -50,6 +51,7 @@ def express(
     block = dump_block(items)
     if block is None or len(block) > MOST_BYTES:
         return None
+    began = clock()
     here = surroundings.encoded()
     hold = Hold(driver._crew.interrupt)
     hold.begin()
@@ -63,12 +65,16 @@ def express(
             results = ride.arrive()
             if results is not None:
                 driver._scheduler.came_ahead(len(results))
+                if profiling.on:
+                    ride.tell_profile(fn, cap, len(block), began)
                 return results
             call = RemoteCall(
                 driver, function, star=False, cap=cap, chunksize=None,
                 on_failure=ev.OnFailure.STOP, surroundings=here, codec=Codec("to worker"),
                 by_reference=True,
             )  # fmt: skip
+            if profiling.on:
+                call.record = profiling.begin(fn, "workers", cap)
             ride.become(call, items)
             return call
         finally:
@@ -128,6 +134,13 @@ class _Ride:
         if frame.kind != fr.RESULTS or frame.flags != well or frame.count != self._count:
             return None
         return list(load_block(frame.segments[0]))
+
+    def tell_profile(self, fn: Callable[..., Any], cap: int, nbytes: int, began: int) -> None:
+        """All went well; what a profile may know of it."""
+        record, (frame,) = profiling.shared(fn, "short", cap), self._frames
+        if record is not None:
+            peer = self._peer
+            record.went(peer.name, peer.pid, self._count, frame.extra, nbytes, began)
 
     def become(self, call: RemoteCall, items: Sequence[Any]) -> None:
         """An ordinary call, of which all items are on their way."""

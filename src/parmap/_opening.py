@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from parmap import options
+from parmap._calls import profiling
 from parmap._calls.inline import InlineSource
+from parmap._calls.recording import THIS_PROCESS, clock
 from parmap._calls.remote import RemoteCall
 from parmap._calls.run import RemoteSource
 from parmap._express import MOST_ITEMS, express
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from parmap._calls.recording import CallRecord
     from parmap._calls.run import Source
     from parmap._core.events import OnFailure
     from parmap._limits import Limits
@@ -106,19 +109,30 @@ def _open(
         if max_workers is not None:
             raise TypeError("give either pool or max_workers: the pool has its own number")
         if not isinstance(pool, Pool):
-            from parmap._foreign.source import ForeignSource  # most programs need none
+            from parmap._foreign.source import ForeignSource, workers_of  # most programs need none
 
             return ForeignSource(
-                pool, fn, star=star, chunksize=size, on_failure=on_failure, limits=limits
-            )
+                pool, fn, star=star, chunksize=size, on_failure=on_failure, limits=limits,
+                record=_record(fn, type(pool).__name__, workers_of(pool)),
+            )  # fmt: skip
         cap = pool.max_workers
     else:
         cap = options.check_cap(max_workers, apart=limits.task_timeout is not None)
     if cap == 0:
-        return InlineSource(fn, star=star, on_failure=on_failure, limits=limits)
-    return open_call(
+        here = _record(fn, THIS_PROCESS, 1)
+        return InlineSource(fn, star=star, on_failure=on_failure, limits=limits, record=here)
+    record, began = _record(fn, "workers", cap), clock()
+    source = open_call(
         pool, fn, star=star, cap=cap, chunksize=size, on_failure=on_failure, limits=limits
     )
+    if record is not None and isinstance(source, RemoteSource | InlineSource):
+        record.did("pickling", began)  # of the function
+        source.watch(record)
+    return source
+
+
+def _record(fn: Callable[..., Any], kind: str, cap: int) -> CallRecord | None:
+    return profiling.begin(fn, kind, cap) if profiling.on else None
 
 
 def express_call(

@@ -18,7 +18,7 @@ FLOORS = (
     ("_driver", "_loop", "_wheel", "_hold", "_express", "_group", "_watching"),
     ("workers", "pool"),
     ("mapping", "observe", "integrations", "testing"),
-    ("compat", "aio", "_async"),
+    ("compat", "aio", "_async", "_doctor"),
     ("__init__", "__main__"),
 )
 FLOOR_OF = {unit: number for number, floor in enumerate(FLOORS) for unit in floor}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, assert_type
 
 import parmap
@@ -179,3 +179,11 @@ async def awaited(names: AsyncIterable[str]) -> None:
 def mapped(pool: Pool) -> None:
     assert_type(pool.map(length, words, buffersize=4), Iterator[int])
     assert_type(pool.options(retry=2).map(repeat, words, [1, 2]), Iterator[str])
+
+
+def why_is_it_not_faster() -> None:
+    with parmap.profile() as profile:
+        assert_type(parallel_map(length, words), list[int])
+    assert_type(profile.diagnosis.fault, str)
+    assert_type(profile.diagnosis.text, str)
+    profile.save("x.html")

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterable
 from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from parmap._calls.run import RemoteSource, Source
+from parmap._calls.run import Recorder, RemoteSource, Source
 from parmap._opening import wrapping_next_source
 
 if TYPE_CHECKING:
@@ -146,6 +146,10 @@ class _SharedSource:
         # Parmap's own calls can be told from any thread, others only by the one that drives them.
         self._can_be_told = isinstance(source, RemoteSource)
         self.stops = source.stops
+
+    @property
+    def record(self) -> Recorder | None:
+        return self._source.record
 
     @property
     def error(self) -> BaseException | None:

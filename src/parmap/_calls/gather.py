@@ -49,6 +49,8 @@ def gather(
         raise
     finally:
         finish(source, hurry=hurry)
+        if source.record is not None:
+            source.record.end()
     if collected.timed_out:
         raise deadline.error(collected.with_unfinished())
     if mode == "raise" and collected.failures:

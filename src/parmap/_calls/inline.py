@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from parmap import _nesting
 from parmap._calls.outcomes import Batch, Reader
+from parmap._calls.recording import clock
 from parmap._core.events import OnFailure
 from parmap._limits import NO_LIMITS, Limits
 from parmap._wire.pickling import Codec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from parmap._calls.recording import CallRecord
 
 
 class InlineSource:
@@ -32,8 +35,10 @@ class InlineSource:
         star: bool,
         on_failure: OnFailure,
         limits: Limits = NO_LIMITS,
+        record: CallRecord | None = None,
     ) -> None:
         self._fn = fn
+        self.record = record
         self._retry, self._policy = limits.retry, limits.policy()
         self._seed = limits.seed
         self._context = copy_context()
@@ -46,6 +51,10 @@ class InlineSource:
         self._reader = Reader(Codec("to worker"), lambda index: self._current)
         self.appetite = 1
         self.error: BaseException | None = None
+
+    def watch(self, record: CallRecord) -> None:
+        """Tell a profile of it from now on."""
+        self.record = record
 
     def feed_all(self, items: Sequence[object]) -> None:
         """Give all items at once."""
@@ -70,14 +79,17 @@ class InlineSource:
         self._current = item
         attempt, run = 1, self._run if self._seed is None else self._run_seeded
         while True:
+            began = clock()
             try:
                 value = run(index, attempt, item)
             except KeyboardInterrupt:
                 raise  # in this process it is the user's
             except BaseException as error:  # whatever it is, it is that item's
+                self._note(index, began)
                 if not self._is_retried(error, attempt):
                     return self._failed(error, index, attempt)
             else:
+                self._note(index, began)
                 return Batch(index, [value])
             time.sleep(self._policy.delay(attempt))
             attempt += 1
@@ -96,6 +108,10 @@ class InlineSource:
         with Seeding(self._seed) as seeding:
             seeding.plant(index)
             return self._run(index, attempt, item)
+
+    def _note(self, index: int, began: int) -> None:
+        if self.record is not None:
+            self.record.ran_here(index, began)
 
     def _is_retried(self, error: BaseException, attempt: int) -> bool:
         retry = self._retry

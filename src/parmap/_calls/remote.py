@@ -21,6 +21,7 @@ from parmap.errors import SerializationError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from parmap._calls.recording import CallRecord
     from parmap._core.commands import Assign, SettleLost
     from parmap._core.events import Event
     from parmap._wire.pickling import Codec, Encoded
@@ -164,9 +165,8 @@ class RemoteCall:
         self.limits = limits
         self._has_terms = has_terms
         self.cpus = share(cap)  # for the calls within each of its workers
-        self.appetite = (
-            2 * cap
-        )  # how many unfinished items keep the workers busy; the driver's word
+        # How many unfinished items keep the workers busy; the driver's word.
+        self.appetite = 2 * cap
         self.mailbox: SimpleQueue[Report | Lost | Ended] = SimpleQueue()
         self.ended = False
         self.engine = engine
@@ -176,6 +176,7 @@ class RemoteCall:
         self._over = False
         self._is_open = False
         self.has_key = False
+        self.record: CallRecord | None = None  # of a profiled call
 
     # ------------------------------------------------------------------ the caller's side
 
@@ -322,6 +323,11 @@ class RemoteCall:
 
     def _what(self, place: int) -> str:
         return "args" if self.star else "args[0]"
+
+    def arguments_of(self, index: int) -> tuple[object, ...]:
+        """Those of one item, for a profile."""
+        item = self.item(index)
+        return item if self.star and isinstance(item, tuple) else (item,)
 
     def _close_if_done(self) -> None:
         if self._over and not self._lent:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from parmap import _alarm
 from parmap._calls.outcomes import Batch, Failed, Reader
+from parmap._calls.recording import clock
 from parmap._calls.remote import Lost, RemoteCall, Report
 from parmap._core.events import OnFailure
 from parmap._words import short_repr
@@ -13,6 +14,15 @@ from parmap.errors import RemoteError, TaskErrorGroup, TaskFailure, attach_failu
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from parmap._calls.recording import CallRecord
+
+
+class Recorder(Protocol):
+    """What a profile is told of a call by its caller's side."""
+
+    def did(self, what: str, began: int) -> None: ...
+    def end(self) -> None: ...
 
 
 class Source(Protocol):
@@ -23,6 +33,8 @@ class Source(Protocol):
 
     @property
     def error(self) -> BaseException | None: ...  # why the engine could not serve it to its end
+    @property
+    def record(self) -> Recorder | None: ...
     @property
     def appetite(self) -> int: ...
     def feed_all(self, items: Sequence[object]) -> None: ...
@@ -50,12 +62,17 @@ class RemoteSource:
 
     def __init__(self, call: RemoteCall) -> None:
         self._call = call
+        self.record = call.record
         self.error: BaseException | None = None
         self.stops = call.on_failure is OnFailure.STOP
         self._reader = Reader(call.codec, call.item)
         self.feed_all = call.feed_all
         self.feed = call.feed
         self.end_input = call.end_input
+
+    def watch(self, record: CallRecord) -> None:
+        """Tell a profile of it from now on."""
+        self.record = self._call.record = record
 
     @property
     def appetite(self) -> int:
@@ -70,6 +87,7 @@ class RemoteSource:
     def next_batch(self, timeout: float | None = None) -> Batch | None:
         """The next outcomes; None at the end, or when none come within `timeout` seconds."""
         news = self._call.take(timeout, insist=timeout is None)
+        began = clock() if self.record is not None else 0
         if isinstance(news, Report):
             batch = self._reader.read(news)
         elif isinstance(news, Lost):
@@ -79,6 +97,8 @@ class RemoteSource:
                 self.error = news.error
             return None
         self._call.release(batch.first, len(batch.outcomes))
+        if self.record is not None:
+            self.record.did("unpickling", began)
         return batch
 
     def cancel(self, *, hurry: bool = False) -> None:

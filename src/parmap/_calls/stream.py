@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
 from parmap._calls.feeder import Feeder
 from parmap._calls.outcomes import Failed
+from parmap._calls.recording import clock
 from parmap._calls.run import Reporter, Source, finish, next_batch, raise_group, unwrap
 from parmap._core.ordering import ReorderBuffer
 from parmap.errors import SerializationError
@@ -123,6 +124,7 @@ class _Batches:
         self._over = False
         self._lock = threading.RLock()
         self._reporter = reporter
+        self._given_at = 0  # when the consumer got its last results, for a profile
 
     def __iter__(self) -> Self:
         return self
@@ -154,6 +156,9 @@ class _Batches:
     # ------------------------------------------------------------------ the next results
 
     def _next(self) -> None:
+        record = self._source.record
+        if record is not None and self._given_at:
+            record.did("consuming", self._given_at)
         try:
             self._given += len(self._batch)
             self._batch = []  # an error leaves nothing behind
@@ -165,6 +170,8 @@ class _Batches:
             self._end(hurry=isinstance(error, KeyboardInterrupt))
             raise
         self._batch, self._rest = batch, iter(batch)
+        if record is not None:
+            self._given_at = clock()
 
     def _wait(self) -> list[Any]:
         if self._over:
@@ -240,6 +247,8 @@ class _Batches:
             finish(self._source, hurry=hurry)
         finally:
             self._reporter.close()
+            if self._source.record is not None:
+                self._source.record.end()
 
     # ------------------------------------------------------------------ input and outcomes
 

@@ -6,8 +6,9 @@ import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from parmap._calls import surroundings
+from parmap._calls import profiling, surroundings
 from parmap._calls.outcomes import Failed, Reader
+from parmap._calls.recording import clock
 from parmap._calls.remote import Ended, Engine, Lost, RemoteCall, Report, encode_function, has_terms
 from parmap._core import events as ev
 from parmap._core.events import OnFailure
@@ -38,7 +39,12 @@ def submit(
         _run_here(future, Bound(fn, args, kwargs))
         return future
     codec = Codec("to worker")
+    record = profiling.shared(fn, "submit", 0) if profiling.on else None
+    began = clock()
     call = SubmittedCall(future, engine, codec, fn, args, kwargs, limits)
+    if record is not None:
+        record.did("pickling", began)
+        call.record, call.arguments = record, (*args, *kwargs.values())
     engine.open(call)
     call.feed_all([()])
     engine.nudge()
@@ -126,6 +132,11 @@ class SubmittedCall(RemoteCall):
         self._reader = Reader(codec, lambda index: shown)
 
     is_alone = True
+    arguments: tuple[object, ...] = ()  # of a profiled call
+
+    def arguments_of(self, index: int) -> tuple[object, ...]:
+        """As of an item."""
+        return self.arguments
 
     def chunk_frame(self, command: Assign) -> tuple[Frame, Callable[[], object]]:
         """The call with its arguments, as it was when it was submitted."""
@@ -161,7 +172,11 @@ class SubmittedCall(RemoteCall):
             if not future.done() and self.begin():
                 future.set_exception(news.error or PoolClosedError("the call was given up"))
             return
+        began = clock()
         batch = self._reader.read(news) if isinstance(news, Report) else self._reader.lost(news)
+        if self.record is not None:
+            self.record.did("unpickling", began)
+            self.record.goes_on()
         (outcome,) = batch.outcomes
         if type(outcome) is Failed:
             future.set_exception(outcome.failure.error)

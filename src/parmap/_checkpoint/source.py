@@ -11,7 +11,7 @@ from parmap._calls.outcomes import Batch, Failed
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from parmap._calls.run import Source
+    from parmap._calls.run import Recorder, Source
     from parmap._checkpoint.store import Store
 
 
@@ -34,6 +34,11 @@ class CheckpointedSource:
         self._keys: dict[int, bytes | None] = {}  # of the items that the engine has
         self._fresh: list[Batch] = []  # from the engine, not stored yet
         self._ready: deque[Batch] = deque()
+
+    @property
+    def record(self) -> Recorder | None:
+        """What a profile is told of the engine's call."""
+        return self._engine.record
 
     @property
     def error(self) -> BaseException | None:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Executor
 
+    from parmap._calls.recording import CallRecord
+
 # Dask's scheduler spends up to 4 ms on a task (measured: docs/how-to/from-one-laptop-to-a-cluster.md).
 # Chunks of so many seconds for each worker that it serves keep it busy for half of its time.
 SCHEDULER_SECONDS = 0.008
@@ -48,7 +50,9 @@ class ForeignSource:
         chunksize: int | None,
         on_failure: OnFailure,
         limits: Limits = NO_LIMITS,
+        record: CallRecord | None = None,
     ) -> None:
+        self.record = record
         if limits.task_timeout is not None:
             raise ValueError(
                 f"task_timeout cannot be kept by {type(executor).__name__}: another engine's worker"
@@ -202,6 +206,11 @@ class ForeignSource:
         outcomes = future.result()
         batch = self._read(chunk, outcomes)
         done = len(batch.outcomes)
+        if self.record is not None:
+            self.record.ran_there(
+                outcomes.worker, outcomes.pid, chunk.first, done, int(outcomes.elapsed * 1e9),
+                outcomes.nbytes,
+            )  # fmt: skip
         self._sizer.measured(done, outcomes.elapsed, outcomes.nbytes)
         self._give_back(range(chunk.first + done, chunk.first + len(chunk)))
         self._accept(batch, chunk.attempt)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from parmap._core.events import IDLE, UNKNOWN
@@ -29,8 +30,8 @@ class Peer:
 
     __slots__ = (
         "_asked", "_child", "_control", "_late", "_link", "_oom_kills", "_outbox", "_page",
-        "_reader", "cpus", "functions", "name", "number", "oom_kills", "open", "peak_rss", "stack",
-        "surroundings",
+        "_reader", "cpus", "functions", "name", "number", "oom_kills", "open", "peak_rss",
+        "ready_at", "stack", "started_at", "surroundings",
     )  # fmt: skip
 
     def __init__(
@@ -39,6 +40,8 @@ class Peer:
         """Start the process.  Raises OSError when the system refuses."""
         self.number = number
         self.name = name
+        self.started_at = perf_counter_ns()
+        self.ready_at: int | None = None
         self._page = Segment.create(CONTROL_BYTES)
         try:
             self._child, self._link = start(name, self._page)

@@ -49,6 +49,10 @@ FLAG_BLOCK = 2
 """The payload is a block: one pickle of many plain values."""
 FLAG_FAILURES = 4
 """The payload holds at least one error."""
+FLAG_TIMED = 4
+"""Of a chunk: its call is profiled, and its reports shall tell times."""
+FLAG_TIMES = 8
+"""Of results: the last segment is the times that were asked for."""
 FLAG_MARK = 8
 """The worker shall mark the index of the item that it is running."""
 FLAG_STAR = 16
@@ -110,15 +114,15 @@ class Frame:
         segments: Sequence[Buffer] = (),
         fds: Sequence[int] = (),
     ) -> None:
-        self.kind = kind
-        self.call = call
-        self.chunk = chunk
-        self.first = first
-        self.count = count
-        self.flags = flags
-        self.extra = extra
-        self.segments = list(segments)
-        self.fds = list(fds)
+        self.kind: int = kind
+        self.call: int = call
+        self.chunk: int = chunk
+        self.first: int = first
+        self.count: int = count
+        self.flags: int = flags
+        self.extra: int = extra
+        self.segments: list[Buffer] = list(segments)
+        self.fds: list[int] = list(fds)
 
     def __repr__(self) -> str:
         name = KIND_NAMES.get(self.kind, str(self.kind))

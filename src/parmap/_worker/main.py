@@ -9,6 +9,7 @@ import os
 import pickle
 import sys
 from _contextvars import Context
+from time import perf_counter_ns
 
 from parmap import _nesting
 from parmap._memory.fdpass import Link
@@ -130,8 +131,15 @@ class _Worker:
 
     def _run_chunk(self, frame: Frame) -> None:
         self._control.running = SOMETHING  # should a part of it end the process on arrival
+        taken = perf_counter_ns()
         fn, codec, terms, items = self._unpack(frame)
-        ChunkRun(frame, items, fn, codec, self._link, self._control, terms).run()
+        given = frame, items, fn, codec, self._link, self._control, terms
+        if frame.flags & fr.FLAG_TIMED:
+            from parmap._worker.timing import TimedChunkRun
+
+            TimedChunkRun(*given, taken).run()
+        else:
+            ChunkRun(*given).run()
         self._control.running = NOTHING
         self._taken.note_modules()
 

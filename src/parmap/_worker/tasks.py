@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from parmap._memory.fdpass import Link
     from parmap._wire.control import Control
+    from parmap._wire.frames import Buffer
     from parmap._wire.payload import Item
     from parmap._wire.pickling import Codec
     from parmap._worker.seeding import Seeding
@@ -250,12 +251,14 @@ class ChunkRun:
             payload = builder.build()
         else:
             payload = pack_values(outcomes, self._codec, _result)
+        segments = [*payload.segments, *self._times(first, len(outcomes), now)]
         flags = (
             (fr.FLAG_LAST if last else 0)
             | (fr.FLAG_BLOCK if payload.block else 0)
             | (fr.FLAG_FAILURES if payload.failures else 0)
             | (fr.FLAG_RETRIED if retried else 0)
             | (fr.FLAG_BLOATED if memory.look() else 0)
+            | self.more_flags
         )
         frame = Frame(
             fr.RESULTS,
@@ -265,7 +268,7 @@ class ChunkRun:
             count=len(outcomes),
             flags=flags,
             extra=now - self._since,
-            segments=payload.segments,
+            segments=segments,
             fds=payload.fds,
         )
         flush_streams()
@@ -275,6 +278,12 @@ class ChunkRun:
         payload.close()
         self._reported += len(outcomes)
         self._since = perf_counter_ns()
+
+    more_flags = 0
+
+    def _times(self, first: int, count: int, ran: int) -> list[Buffer]:
+        """What more a report tells: of a profiled call, the times (`timing`)."""
+        return []
 
 
 def _result(place: int) -> str:
