@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 if TYPE_CHECKING:
     import os
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from parmap._limits import Retry
     from parmap.observe.progress import Progress
+
+OnErrorRaises = Literal["raise", "group"]
 
 
 class CallOptions(TypedDict, total=False):

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from typing import TypeAlias, Unpack
 
     from parmap._calls.stream import ResultIterator
+    from parmap._map_options import MapOptions, OnErrorRaises, StreamOptions
     from parmap.errors import TaskFailure
-    from parmap.mapping import MapOptions, OnErrorRaises, StreamOptions
     from parmap.options import OnError
 
     A = TypeVar("A")

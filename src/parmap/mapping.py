@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from parmap._limits import Retry
-    from parmap._map_options import CallOptions, MapOptions, StreamOptions
+    from parmap._map_options import CallOptions, MapOptions, OnErrorRaises, StreamOptions
     from parmap.errors import TaskFailure
     from parmap.observe.progress import Progress
 
@@ -27,8 +27,6 @@ A = TypeVar("A")
 B = TypeVar("B")
 C = TypeVar("C")
 R = TypeVar("R")
-
-OnErrorRaises = Literal["raise", "group"]
 
 
 # fmt: off

@@ -146,6 +146,7 @@ class _SharedSource:
         # Parmap's own calls can be told from any thread, others only by the one that drives them.
         self._can_be_told = isinstance(source, RemoteSource)
         self.stops = source.stops
+        self.takes_all = source.takes_all
 
     @property
     def record(self) -> Recorder | None:
@@ -167,9 +168,9 @@ class _SharedSource:
         with self._lock:
             self._source.feed_all(items)
 
-    def feed(self, items: Sequence[object]) -> None:
+    def feed(self, items: Sequence[object], skipped: int = 0) -> None:
         with self._lock:
-            self._source.feed(items)
+            self._source.feed(items, skipped)
 
     def end_input(self) -> None:
         with self._lock:
