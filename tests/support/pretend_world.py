@@ -636,7 +636,7 @@ class World:
         process.heard_bloated |= event.bloated
         book.free_deaths = 0
         again = False
-        if event.retried and event.first < book.stop_at:
+        if event.retried and not process.disowned and event.first < book.stop_at:
             again = book.charge(event.first, self.now, retried=True)
         self._delivery = event.count > 0 and not again
         if event.last:
