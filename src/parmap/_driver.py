@@ -289,7 +289,7 @@ class Driver(Loop[ev.Event, cmd.Command]):
             return
         if peer.surroundings is not call.surroundings:
             peer.surroundings = call.surroundings
-            peer.post(surroundings.frame_of(call.surroundings))
+            peer.post(surroundings.frame_of(call.surroundings, peer.number))
         if peer.cpus != call.cpus:
             peer.cpus = call.cpus
             peer.post(Frame(fr.CPUS, extra=call.cpus))

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from parmap import options
-from parmap._calls import profiling
-from parmap._calls.inline import InlineSource
+from parmap._calls import profiling, surroundings
+from parmap._calls.inline import InlinePool, InlineSource
 from parmap._calls.recording import THIS_PROCESS, clock
 from parmap._calls.remote import RemoteCall
 from parmap._calls.run import RemoteSource
@@ -108,6 +108,10 @@ def _open(
             )
         if max_workers is not None:
             raise TypeError("give either pool or max_workers: the pool has its own number")
+        if isinstance(pool, InlinePool):
+            pool.check_open()
+            here = _record(fn, THIS_PROCESS, 1)
+            return InlineSource(fn, star=star, on_failure=on_failure, limits=limits, record=here)
         if not isinstance(pool, Pool):
             from parmap._foreign.source import ForeignSource, workers_of  # most programs need none
 
@@ -144,6 +148,8 @@ def express_call(
     """
     if _this_thread.wrap is not None:
         return None
+    if surroundings.trouble is not None:
+        return None  # what it has ordered goes with the call's surroundings
     if type(items) not in _WHOLE or len(items) > MOST_ITEMS or not callable(fn):  # type: ignore[arg-type]
         return None
     if pool is None and (max_workers is None or (type(max_workers) is int and max_workers > 0)):

@@ -7,8 +7,9 @@ import os
 import threading
 import time
 from collections import deque
+from concurrent.futures import Executor, Future
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from parmap import _nesting
 from parmap._calls.outcomes import Batch, Reader
@@ -16,11 +17,15 @@ from parmap._calls.recording import clock
 from parmap._core.events import OnFailure
 from parmap._limits import NO_LIMITS, Limits
 from parmap._wire.pickling import Codec
+from parmap.errors import PoolClosedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from parmap._calls.recording import CallRecord
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class InlineSource:
@@ -136,3 +141,53 @@ class InlineSource:
         """Drop what has not run."""
         self._items.clear()
         self._ended = True
+
+
+class InlinePool(Executor):
+    """An Executor that runs everything in this process, in the thread that asks: for unit tests.
+
+    As `pool=` it does what ``max_workers=0`` does: one item after the other, nothing pickled, no
+    process, so breakpoints, monkeypatches and coverage reach the function; `task_timeout` is not
+    enforced.  `submit` runs its function before it returns.  Ctrl-C raises `KeyboardInterrupt` in
+    the test, and is no task's failure.  Thread-safe.
+
+    Example:
+        >>> from parmap import parallel_map
+        >>> from parmap.testing import InlinePool
+        >>> seen = []
+        >>> with InlinePool() as pool:
+        ...     parallel_map(seen.append, "ab", pool=pool), pool.submit(pow, 2, 5).result()
+        ([None, None], 32)
+        >>> seen
+        ['a', 'b']
+    """
+
+    def __init__(self) -> None:
+        self._closed = False
+
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """Call ``fn(*args, **kwargs)`` here and now; returns a future that is done.
+
+        Raises:
+            PoolClosedError: the pool was shut down.
+            KeyboardInterrupt: Ctrl-C came meanwhile.
+        """
+        self.check_open()
+        future: Future[R] = Future()
+        future.set_running_or_notify_cancel()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except KeyboardInterrupt:
+            raise  # in this process it is the user's
+        except BaseException as error:  # whatever it is, it is the task's
+            future.set_exception(error)
+        return future
+
+    def check_open(self) -> None:
+        """Raise `PoolClosedError` if the pool was shut down."""
+        if self._closed:
+            raise PoolClosedError("the InlinePool was shut down")
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more work.  Nothing runs, so there is nothing to wait for."""
+        self._closed = True

@@ -42,7 +42,7 @@ def remote_call(
         cap=cap,
         chunksize=chunksize,
         on_failure=on_failure,
-        surroundings=surroundings.encoded(),
+        surroundings=surroundings.of_call(),
         codec=codec,
         by_reference=name is not None,
         limits=limits,

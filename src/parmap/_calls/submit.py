@@ -121,7 +121,7 @@ class SubmittedCall(RemoteCall):
             cap=1,
             chunksize=1,
             on_failure=OnFailure.CONTINUE,
-            surroundings=surroundings.encoded(),
+            surroundings=surroundings.of_call(),
             codec=codec,
             limits=limits,
             has_terms=has_terms(limits, variables),

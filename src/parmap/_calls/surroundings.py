@@ -19,11 +19,15 @@ from parmap._worker.threads import users
 from parmap.errors import SerializationError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from importlib.machinery import ModuleSpec
 
     from parmap._worker.surroundings import Surroundings
+    from parmap._worker.trouble import Orders
 
 _last: tuple[object, Encoded] | None = None
+# While `parmap.testing.chaos` is on: gives what it wants of the workers in the next call.
+trouble: Callable[[], Orders] | None = None
 
 
 def encoded() -> Encoded:
@@ -33,7 +37,23 @@ def encoded() -> Encoded:
     last = _last
     if last is not None and last[0] == glance:
         return last[1]
-    now = capture()
+    data = _encode(capture())
+    _last = glance, data
+    return data
+
+
+def frame_of(encoded: Encoded, worker: int = 0) -> Frame:
+    """The frame that makes a worker, of this number, take them over."""
+    return Frame(fr.ADOPT, extra=worker, segments=[encoded.data], fds=encoded.fds)
+
+
+def of_call() -> Encoded:
+    """The surroundings of one call, which while there is trouble are its own."""
+    orders = trouble  # another thread may end it
+    return encoded() if orders is None else _encode({**capture(), "trouble": orders()})
+
+
+def _encode(now: Surroundings) -> Encoded:
     try:
         data = Codec("to worker").dumps(now, "surroundings")
     except SerializationError:
@@ -41,13 +61,7 @@ def encoded() -> Encoded:
         data = Codec("to worker").dumps({**now, "filters": None}, "surroundings")
     if (tracker := kin.tracker_fd()) is not None and passes_descriptors():
         data.fds.append(tracker)  # as open as the tracker runs
-    _last = glance, data
     return data
-
-
-def frame_of(encoded: Encoded) -> Frame:
-    """The frame that makes a worker take them over."""
-    return Frame(fr.ADOPT, segments=[encoded.data], fds=encoded.fds)
 
 
 def _glance() -> tuple[object, ...]:
@@ -77,6 +91,7 @@ def capture() -> Surroundings:
         "levels": _log_levels(),
         "filters": list(warnings.filters),
         "reloads": _reloads.count(),
+        "trouble": None,
     }
 
 
@@ -147,3 +162,13 @@ class _Reloads:
 
 
 _reloads = _Reloads()
+
+
+def _forget_trouble() -> None:
+    """In a forked child: chaos is of the process that asked for it."""
+    global trouble
+    trouble = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_trouble)

@@ -65,7 +65,8 @@ class ForeignSource:
         self._executor = executor
         self._workers = workers_of(executor)
         self._function = Function(fn, star=star, seed=limits.seed)
-        self._sizer = ChunkSizer(chunksize, target=_target(executor, self._workers))
+        size = chunksize or getattr(executor, "_parmap_chunksize", None)
+        self._sizer = ChunkSizer(size, target=_target(executor, self._workers))
         self._items: dict[int, object] = {}
         self._fed = 0
         self._waiting: deque[range] = deque()  # indexes that no chunk has
@@ -273,6 +274,8 @@ class ForeignSource:
             self._waiting.extendleft(range(index, index + 1) for index in reversed(indexes))
             return
         said: BaseException | None = _refusal_in(error)
+        if isinstance(error, WorkerLostError):  # it knows what it says
+            said = error
         if said is None:
             if not chunk.alone:
                 self._suspects.append((chunk.first, chunk.attempt))

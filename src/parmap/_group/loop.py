@@ -230,7 +230,8 @@ class GroupLoop(Loop[sup.Event, sup.Command]):
         # Ends of channels among the arguments are open until they have arrived, or for as long as
         # another process may still need them.
         peer.post(sent, None if seat.may_restart else function.close)
-        peer.post(Frame(fr.MEMBER, call=seat.number))
+        peer.post(Frame(fr.MEMBER, call=seat.number, extra=seat.starts))
+        seat.starts += 1
         self._crew.flush(peer)
 
     def _settle(self, settled: Settle) -> None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from parmap._wire.frames import Buffer
+    from parmap._worker.trouble import Orders, Trouble
 
 
 def main(link: int, lifeline: int, control: int) -> NoReturn:
@@ -82,6 +83,7 @@ class _Worker:
         self._codec = Codec("to caller")
         self._functions: dict[int, tuple[Callable[..., Any], Codec, Terms]] = {}
         self._taken = Taken()
+        self._trouble: Trouble | None = None
 
     def run(self) -> int:
         """Handle frames until the stream ends, or one ends the worker; returns the exit code."""
@@ -110,6 +112,7 @@ class _Worker:
                 adopted = self._codec.for_call().loads(Encoded.from_segments(frame.segments))
                 if not self._taken.take_over(adopted, frame.fds):
                     return 0  # stale: what it holds is given back by its death, unrun
+                self._trouble = _trouble_of(adopted["trouble"], frame.extra)
             case fr.CPUS:
                 _nesting.budget = frame.extra
             case fr.SETUP:
@@ -127,9 +130,13 @@ class _Worker:
 
         fn, codec, _ = self._functions[frame.call]
         member.current = member.Member(self._link, codec, frame.call)
+        if self._trouble is not None:
+            self._trouble.member(frame.extra + 1)
         return member.current.run(fn)
 
     def _run_chunk(self, frame: Frame) -> None:
+        if self._trouble is not None:
+            self._trouble.between_chunks()
         self._control.running = SOMETHING  # should a part of it end the process on arrival
         taken = perf_counter_ns()
         fn, codec, terms, items = self._unpack(frame)
@@ -137,10 +144,15 @@ class _Worker:
         if frame.flags & fr.FLAG_TIMED:
             from parmap._worker.timing import TimedChunkRun
 
-            TimedChunkRun(*given, taken).run()
+            run: ChunkRun = TimedChunkRun(*given, taken)
         else:
-            ChunkRun(*given).run()
+            run = ChunkRun(*given)
+        if self._trouble is not None:
+            run.meet(self._trouble)
+        run.run()
         self._control.running = NOTHING
+        if self._trouble is not None:
+            self._trouble.chunk_done()
         self._taken.note_modules()
 
     def _unpack(self, frame: Frame) -> tuple[Callable[..., Any], Codec, Terms, Sequence[Any]]:
@@ -209,6 +221,14 @@ class _Worker:
 
     def _say(self, frame: Frame) -> None:
         self._link.send_all(pack_frame(frame))
+
+
+def _trouble_of(orders: Orders | None, worker: int) -> Trouble | None:
+    if orders is None:
+        return None
+    from parmap._worker.trouble import Trouble  # only who asks for it pays for it
+
+    return Trouble(orders, worker)
 
 
 class _Broken:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any, TypedDict
 
+    from parmap._worker.trouble import Orders
+
     class Surroundings(TypedDict):
         """What travels.  `None` where the caller could not tell (its folder was deleted)."""
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
         levels: dict[str, int]  # of loggers whose level is not the default one; "" is the root's
         filters: list[Any] | None
         reloads: dict[str, int]  # module -> how often the caller has been seen to reload it
+        trouble: Orders | None  # what `parmap.testing.chaos` wants
 
 
 # Modules of Python itself and of installed packages do not change under a program.

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from parmap._wire.pickling import Codec
     from parmap._worker.seeding import Seeding
     from parmap._worker.terms import Terms
+    from parmap._worker.trouble import Trouble
 
 # Finished results of marked items wait this long at most for the rest of their chunk.
 REPORT_EVERY_NS = 4_000_000
@@ -114,6 +115,12 @@ class ChunkRun:
             return self._frame.first + self._reported + len(self._outcomes)
         marked = self._control.running
         return marked - 1 if marked > 0 else None
+
+    def meet(self, trouble: Trouble) -> None:
+        """Run under `parmap.testing.chaos`: each item is marked, so that its death is its own."""
+        self._call = trouble.around(self._call, self._frame.first, self._frame.extra + 1)
+        self._skip += 1
+        self._frame.flags |= fr.FLAG_MARK
 
     def tell_where(self) -> None:
         """Answer the parent's question (from a signal's handler, between any two instructions)."""
