@@ -2,7 +2,8 @@
 
 What happens to an item depends on nothing but the seed, the number of its call, its index and its
 attempt: not on which worker has it, what it shares a chunk with, or any clock.  So the same items are
-lost, and as often, in each run.  Deaths that cost no item (between two chunks) depend on the worker, too.
+lost, and as often, in each run.  Deaths that cost no item (between two chunks) depend on the worker,
+too.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class Trouble:
                     _put_in_front(vars(faces)[face], name, step)
 
     def _dice(self, *place: Hashable) -> random.Random:
-        return random.Random(repr((self._seed, self._call, *place)))
+        return random.Random(repr((self._seed, self._call, *place)))  # noqa: S311 - nobody shall be unable to guess it
 
 
 def _put_in_front(face: type, name: str, step: Callable[[], None]) -> None:

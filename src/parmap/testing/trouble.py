@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 _lock = threading.Lock()
 
 
-def chaos(
-    kill: float = 0.02, delay: float = 0.01, seed: int = 1
-) -> AbstractContextManager[None]:
+def chaos(kill: float = 0.02, delay: float = 0.01, seed: int = 1) -> AbstractContextManager[None]:
     """A block in which parmap's workers are killed and delayed, the same way each time.
 
     Use it to test what your program does about lost workers: `retry`, `on_error`, `checkpoint`,
