@@ -120,3 +120,19 @@ def test_the_blocks_own_error_is_what_one_sees() -> None:
         raise ValueError("mine")
     release.set()
     thread.join()
+
+
+def test_what_multiprocessing_makes_is_no_leak_of_a_process_without_its_tracker(
+    monkeypatch, tmp_path
+):
+    monkeypatch.setattr("parmap.testing.leaks.SHARED_MEMORY", str(tmp_path))
+    monkeypatch.setattr("parmap.testing.leaks._stdlib_helpers", lambda kind: set())
+    with leaks():
+        (tmp_path / "sem.mp-abcdefgh").touch()  # by whomever
+        (tmp_path / "psm_12345678").touch()
+    with pytest.raises(AssertionError, match="of-ours"), leaks():
+        (tmp_path / "of-ours").touch()
+
+    monkeypatch.setattr("parmap.testing.leaks._stdlib_helpers", lambda kind: {1})
+    with pytest.raises(AssertionError, match=r"sem\.mp-other"), leaks():
+        (tmp_path / "sem.mp-other").touch()
