@@ -99,6 +99,30 @@ def test_a_variable_that_no_python_starts_with_is_an_error_and_no_hang(method, t
     assert (done.stdout, done.returncode) == ("1 True\n2\n", 0)
 
 
+@pytest.mark.parametrize("method", [None, pytest.param("spawn", marks=pytest.mark.stress)])
+def test_32_workers_that_find_64_descriptors_are_fewer(method, tmp_path):
+    """Those that could start serve the pool; a group, which needs all, says what is missing."""
+    source = f"""
+        import resource, time
+        from parmap import Pool, WorkerStartError, parallel_map, run_workers
+
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+
+        def slow(number):
+            time.sleep(0.02)
+            return number
+
+        with Pool(32, start_method={method!r}) as pool:
+            print(parallel_map(slow, range(64), pool=pool, chunksize=1) == list(range(64)))
+            try:
+                run_workers(slow, 32)
+            except WorkerStartError as error:
+                print("Errno 24" in str(error))
+            print(pool.submit(slow, 1).result())
+        """
+    assert output_of(source, tmp_path) == "True\nTrue\n1\n"
+
+
 def test_nothing_listens_and_no_file_has_a_name(tmp_path):
     """What a running pool, a group, a channel and shared state have is private and unnamed."""
     source = """

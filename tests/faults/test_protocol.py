@@ -31,7 +31,7 @@ from support.tasks import START_METHODS, double, identity
 
 pytestmark = pytest.mark.skipif(not os.path.exists("/proc/self/syscall"), reason="Linux only")
 
-# The whole matrix under `make stress`; the usual run has the default way, and a little of the others.
+# The whole matrix under `make nightly`; the usual run has the default way, and a little of the others.
 METHODS = [
     pytest.param(method, marks=[] if method is None else [pytest.mark.stress], id=str(method))
     for method in START_METHODS
