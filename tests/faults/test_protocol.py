@@ -186,12 +186,16 @@ def test_all_workers_at_once_while_they_run(pool, tmp_path):
             gate.wait()
         return number
 
+    def kill_both(_):
+        for pid in meeting.wait_for(2):
+            kill(int(pid))
+
     with parallel_imap(
         task, range(6), pool=pool, chunksize=1, on_error="return", ordered=False
     ) as results:
         first = Stage(tmp_path)
         first.victim = meeting
-        with first.strikes(lambda _: [kill(int(pid)) for pid in meeting.wait_for(2)]):
+        with first.strikes(kill_both):
             outcomes = list(results)
 
     lost = sorted(each.index for each in outcomes if isinstance(each, TaskFailure))
@@ -247,6 +251,9 @@ def test_a_stopped_worker_that_goes_on_has_lost_nothing(pool, tmp_path):
     one, other = all_workers(pool, 2, tmp_path)
     stop(one)
     stop(other)
-    results = outcomes_of(identity, [0, Meanwhile(lambda: [resume(one), resume(other)], 1)], pool)
 
-    assert results == [0, 1]
+    def let_go():
+        resume(one)
+        resume(other)
+
+    assert outcomes_of(identity, [0, Meanwhile(let_go, 1)], pool) == [0, 1]

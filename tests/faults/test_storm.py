@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -38,6 +39,9 @@ from parmap._driver import Driver
 from parmap._loop import living_loops
 from parmap.testing import nothing_left_behind
 from support.scripts import descendants
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 pytestmark = [
     pytest.mark.stress,
@@ -63,7 +67,7 @@ class Storm:
         self.began: dict[str, float] = {}  # load -> when its present round began
         self._dice = random.Random(seed)
 
-    def run(self, loads: dict[str, object]) -> None:
+    def run(self, loads: dict[str, Callable[[Counter[str]], None]]) -> None:
         threads = [
             threading.Thread(target=self._repeat, args=(name, load), name=name)
             for name, load in loads.items()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import selectors
 import signal
 import threading
@@ -113,7 +112,7 @@ class Crew:
         """Kill who is left, and close everything."""
         for peer in self.members.values():
             peer.kill()
-            select.select([peer.death_fileno()], [], [])
+            _wait_readable(peer.death_fileno())
             peer.bury()
         self.members.clear()
         self._launcher.end()
@@ -155,6 +154,13 @@ class Crew:
             os.read(self._wake_end, 4096)
         except BlockingIOError:
             return  # a nested wait has done it
+
+
+def _wait_readable(fd: int) -> None:
+    """By a selector: `select.select` knows no number above 1023."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(fd, selectors.EVENT_READ)
+        selector.select()
 
 
 @contextmanager

@@ -52,7 +52,7 @@ class FakeBackend(Executor):
         (ValueError('no'), 'WorkerLostError', 'C')
     """
 
-    parmap_chunksize = 1  # each item is a submission of its own
+    _parmap_chunksize = 1  # each item is a submission of its own
 
     def __init__(self, workers: int = 2) -> None:
         self._max_workers = options.check_count("workers", workers, least=1)
