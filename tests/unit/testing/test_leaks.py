@@ -12,7 +12,7 @@ from multiprocessing import shared_memory
 
 import pytest
 
-from parmap.testing.leaks import _maps, nothing_left_behind
+from parmap.testing.leaks import _is_mapped, _maps, nothing_left_behind
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only /proc tells")
 
@@ -97,10 +97,10 @@ def test_a_name_with_the_pid_of_a_stranger_is_no_leak_of_ours(whose: str) -> Non
 def test_whoever_has_a_semaphore_open_is_found() -> None:
     """It is mapped before it has its name."""
     lock = multiprocessing.get_context("spawn").Lock()
-    path = f"/dev/shm/sem.{lock._semlock.name[1:]}"  # type: ignore[attr-defined]
+    name = f"sem.{lock._semlock.name[1:]}"  # type: ignore[attr-defined]
 
-    assert _maps(os.getpid(), path)
-    assert not _maps(os.getppid(), path)
+    assert _is_mapped(name, _maps(os.getpid()))
+    assert not _is_mapped(name, _maps(os.getppid()))
 
 
 @linux_only
