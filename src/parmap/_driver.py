@@ -191,6 +191,8 @@ class Driver(Loop[ev.Event, cmd.Command]):
             self._tell_profile(peer, frame)
         if frame.flags & fr.FLAG_FAILURES:
             failed = tuple(frame.first + place for place in error_positions(frame.segments))
+        last = bool(frame.flags & fr.FLAG_LAST)
+        weight = (peer.weights.pop if last else peer.weights.get)(frame.chunk, 0.0)
         self._tell(
             ev.ResultsArrived(
                 peer.number,
@@ -200,9 +202,9 @@ class Driver(Loop[ev.Event, cmd.Command]):
                 failed,
                 retried=bool(frame.flags & fr.FLAG_RETRIED),
                 bloated=bool(frame.flags & fr.FLAG_BLOATED),
-                last=bool(frame.flags & fr.FLAG_LAST),
+                last=last,
                 elapsed=frame.extra * 1e-9,
-                nbytes=sum(map(len, frame.segments)),
+                nbytes=max(sum(map(len, frame.segments)), int(weight * frame.count)),
                 payload=Report(frame, worker=peer.name, pid=peer.pid),
             )
         )
@@ -301,6 +303,7 @@ class Driver(Loop[ev.Event, cmd.Command]):
         if record is not None and record.is_asked:
             frame.flags |= fr.FLAG_TIMED
             record.sends(peer, call, frame, began)
+        peer.weights[frame.chunk] = frame.nbytes / frame.count
         peer.post(frame, done)
         self._crew.flush(peer)
 

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from parmap._hold import Hold
 from parmap._launch.crew import Crew
+from parmap._memory import pages
 from parmap._wheel import Wheel
 
 if TYPE_CHECKING:
@@ -191,6 +192,7 @@ class Loop(Generic[E, C]):
         finally:
             while not self._wheel.take_as_owner():
                 self._wheel.doze()
+            pages.forget()
             self._crew.end()  # somebody is left only if the loop broke
             self._over.set()
             self._wheel.give()  # whoever has asked for it finds nothing to do
@@ -250,8 +252,9 @@ class Loop(Generic[E, C]):
         if self._core.over:
             return
         patience = self._patience()
-        if longest is not None and (patience is None or longest < patience):
-            patience = longest
+        for limit in (longest, pages.tidy()):
+            if limit is not None and (patience is None or limit < patience):
+                patience = limit
         for peer, frame in self._crew.wait(patience):
             if frame is not None:
                 self._hear(peer, frame)

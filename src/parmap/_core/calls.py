@@ -102,6 +102,12 @@ class Call:
             self.pieces.appendleft(piece)
             self.waiting += piece.stop - piece.start
 
+    def cut(self, pieces: list[Piece]) -> None:
+        """A chunk was cut short; these have come back."""
+        if pieces:
+            self.sizer.was_cut()
+            self.requeue(pieces)
+
     def take(self, workers: int, most: int | None = None) -> Piece:
         """The next chunk, to be run by one of `workers` that share what waits: `most` items."""
         head = self.pieces.popleft()

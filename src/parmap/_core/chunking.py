@@ -22,6 +22,9 @@ TARGET_SECONDS = 0.003
 GROWTH = 8
 # A chunk that runs this many times longer than meant is cut short, for others to run its rest.
 OVERRUN = 4
+# So long may what is sent be on its way before anybody thinks that it is the items that take long: a
+# hundred times as long as it should, since on a busy machine both sides wait for their turns.
+SECONDS_PER_BYTE = 20e-9
 # Larger chunks of bytes no longer save anything and hold up the pipe.
 MAX_BYTES = 64 * 1024
 # The last chunks get smaller, so that all workers end together, but not smaller than this: a message
@@ -77,7 +80,7 @@ class ChunkSizer:
     A fixed size is kept to the letter; `None` adapts.
     """
 
-    __slots__ = ("_cost", "_fixed", "_nbytes", "_proven", "_target")
+    __slots__ = ("_cost", "_fixed", "_nbytes", "_proven", "_seconds_per_byte", "_target")
 
     def __init__(
         self, fixed: int | None, longest: float = math.inf, *, target: float = TARGET_SECONDS
@@ -88,6 +91,7 @@ class ChunkSizer:
         self._cost: float | None = None  # seconds per item, smoothed
         self._nbytes = 0.0  # bytes per item, smoothed
         self._proven = 0  # the largest number of items that came back within one report
+        self._seconds_per_byte = SECONDS_PER_BYTE
 
     def measured(self, items: int, seconds: float, nbytes: int) -> None:
         """Learn from a report: so many items took so long and so many bytes."""
@@ -102,6 +106,7 @@ class ChunkSizer:
             self._cost = cost if cost > self._cost else (self._cost + cost) / 2
             self._nbytes = max(size, (self._nbytes + size) / 2)
         self._proven = max(self._proven, items)
+        self._seconds_per_byte = max(SECONDS_PER_BYTE, self._seconds_per_byte / 2)
 
     @property
     def cost(self) -> Cost | None:
@@ -156,4 +161,15 @@ class ChunkSizer:
         """Seconds after which a chunk of so many is cut short; None: a fixed size is kept whole."""
         if self._fixed is not None:
             return None
-        return OVERRUN * max(TARGET_SECONDS, items * (self._cost or 0.0))
+        return OVERRUN * max(TARGET_SECONDS, items * (self._cost or 0.0)) + self.transit(items)
+
+    def transit(self, items: int) -> float:
+        """Seconds that so many may need to arrive."""
+        return items * self._nbytes * self._seconds_per_byte
+
+    def was_cut(self) -> None:
+        """A chunk was cut short: what its bytes may need is doubled, until the next report.
+
+        Else a machine that is slower still would send the same items again and again.
+        """
+        self._seconds_per_byte *= 2

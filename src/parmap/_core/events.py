@@ -128,7 +128,8 @@ class ResultsArrived:
     `failed` are the indexes among them that failed.  `retried`: the one item of this report failed
     with something that its call wants to be retried.  `last` closes the chunk: what it has not
     reported was not run.  `bloated`: the worker has outgrown the memory it may have.  `elapsed`
-    (seconds of running) and `nbytes` (both ways) are of this report; `payload` is opaque here.
+    (seconds of running) and `nbytes` (of the arguments or of the results, whatever is more) are of
+    this report; `payload` is opaque here.
     """
 
     worker: int

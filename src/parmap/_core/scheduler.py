@@ -107,8 +107,8 @@ class Scheduler(Losses):
                 self._results(event)
             case ev.ChunkCut(number, chunk, stop):
                 worker = self._known(number)
-                if pieces := take_back(worker, chunk, stop):
-                    self._open(worker.chunks[0].call).requeue(pieces)
+                pieces = take_back(worker, chunk, stop)
+                self._open(worker.chunks[0].call).cut(pieces)
             case ev.WorkerDied():
                 self._worker_died(event)
             case ev.Looked():

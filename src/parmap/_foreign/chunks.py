@@ -149,7 +149,7 @@ class Chunk:
             payload.close()
         return _run_there, (
             function.key, encoded.data, list(map(bytes, encoded.buffers)), function.has_terms,
-            function.star, list(map(bytes, payload.segments)), payload.block, self._stops,
+            function.star, payload.whole(), payload.block, self._stops,
             self.first, self.attempt, (PROCESS, os.getpid()),
         )  # fmt: skip
 
@@ -167,7 +167,7 @@ class Outcomes:
         self.nbytes = 0
         self.first, self.attempt = 0, 1  # set by who gets them
         self.encoded = False  # they came from another process, as these segments
-        self.segments: list[bytes] = []
+        self.segments: list[bytearray] = []
         self.block = False
         self._codec = codec
 
@@ -191,12 +191,12 @@ class Outcomes:
             _refuse_handles(payload.fds, "result")
         finally:
             payload.close()
-        segments = list(map(bytes, payload.segments))
+        segments = payload.whole()
         return _came_back, (segments, payload.block, self.worker, self.pid, self.elapsed)
 
 
 def _came_back(
-    segments: list[bytes], block: bool, worker: str, pid: int, elapsed: float
+    segments: list[bytearray], block: bool, worker: str, pid: int, elapsed: float
 ) -> Outcomes:
     outcomes = Outcomes([], worker, elapsed)
     outcomes.encoded, outcomes.segments, outcomes.block, outcomes.pid = True, segments, block, pid
@@ -221,7 +221,7 @@ def _run(
     buffers: list[bytes],
     has_terms: bool,
     star: bool,
-    segments: list[bytes],
+    segments: list[bytearray],
     block: bool,
     stops: bool,
     first: int,

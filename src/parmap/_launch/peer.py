@@ -31,7 +31,7 @@ class Peer:
     __slots__ = (
         "_asked", "_child", "_control", "_late", "_link", "_oom_kills", "_outbox", "_page",
         "_reader", "cpus", "functions", "name", "number", "oom_kills", "open", "peak_rss",
-        "ready_at", "stack", "started_at", "surroundings",
+        "ready_at", "stack", "started_at", "surroundings", "weights",
     )  # fmt: skip
 
     def __init__(
@@ -52,6 +52,7 @@ class Peer:
         self._outbox = Outbox(self._link)
         self._reader = FrameReader(close_quietly)
         self.functions: dict[int, int] = {}  # the functions that it has -> for which call last
+        self.weights: dict[int, float] = {}  # chunks that it has -> bytes per item
         self.surroundings: object = None  # the ones that it has taken over
         self.cpus: int | None = None  # that it knows to be there for the calls within it
         self.open = True  # its end of the stream has not been seen yet

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle.cloudpickle
 
 from parmap._wire import rebuild
+from parmap._wire.arrays import array_type, reduce_array
 from parmap._wire.importable import goes_by_reference, is_importable, is_named
 from parmap._wire.pickling import PROTOCOL, is_attribute, reduce_exception
 from parmap._wire.scopes import (
@@ -100,6 +101,8 @@ class ByValueReducers:
             return reduce_variable(obj, self.scope)
         if issubclass(kind, functools.cached_property):
             return _reduce_cached_property(obj)
+        if kind is array_type():
+            return reduce_array(obj)
         if _has_reduce(kind) and kind not in self.dispatch_table:
             return self._reduce_named(obj)
         return NotImplemented

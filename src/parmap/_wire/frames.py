@@ -16,6 +16,7 @@ from __future__ import annotations
 import struct
 from collections import deque
 
+from parmap._memory.pages import fresh
 from parmap.errors import InternalError
 
 TYPE_CHECKING = False  # see pickling
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     Buffer = bytes | bytearray | memoryview
+    Segment = Buffer | list[Buffer]  # in pieces, which the receiver does not see
 
 # Kinds of frame to a worker.
 SETUP = 1
@@ -111,7 +113,7 @@ class Frame:
         count: int = 0,
         flags: int = 0,
         extra: int = 0,
-        segments: Sequence[Buffer] = (),
+        segments: Sequence[Segment] = (),
         fds: Sequence[int] = (),
     ) -> None:
         self.kind: int = kind
@@ -124,6 +126,11 @@ class Frame:
         self.segments: list[Buffer] = list(segments)
         self.fds: list[int] = list(fds)
 
+    @property
+    def nbytes(self) -> int:
+        """The size of all segments."""
+        return sum(map(nbytes_of, self.segments))
+
     def __repr__(self) -> str:
         name = KIND_NAMES.get(self.kind, str(self.kind))
         return (
@@ -133,28 +140,37 @@ class Frame:
         )
 
 
+def nbytes_of(segment: Segment) -> int:
+    """The size of a segment."""
+    if isinstance(segment, list):
+        return sum(map(len, segment))
+    return memoryview(segment).nbytes
+
+
 def pack_frame(frame: Frame) -> list[Buffer]:
-    """Return the frame as buffers to send one after the other; large segments are not copied."""
-    views = [_flat(segment) for segment in frame.segments]
-    if len(views) == 1 and len(views[0]) < JOIN_BELOW and not frame.fds:
+    """Return the frame as buffers to send one after the other; what is large is not copied."""
+    segments = frame.segments
+    if len(segments) == 1 and not frame.fds and nbytes_of(segments[0]) < JOIN_BELOW:
+        (only,) = pieces_of(segments[0])
         head = _SMALL.pack(
             MAGIC, frame.kind, frame.flags, 0, 1,
-            frame.call, frame.chunk, frame.first, frame.count, frame.extra, len(views[0]),
+            frame.call, frame.chunk, frame.first, frame.count, frame.extra, len(only),
         )  # fmt: skip
-        return [b"".join((head, views[0]))]
+        return [b"".join((head, only))]
     head = HEADER.pack(
-        MAGIC, frame.kind, frame.flags, len(frame.fds), len(views),
+        MAGIC, frame.kind, frame.flags, len(frame.fds), len(segments),
         frame.call, frame.chunk, frame.first, frame.count, frame.extra,
     )  # fmt: skip
-    sizes = list(map(len, views))
+    sizes = list(map(nbytes_of, segments))
     out: list[Buffer] = []
     small: list[Buffer] = [head, struct.pack(f"<{len(sizes)}Q", *sizes)]
-    for view, size in zip(views, sizes, strict=True):
-        if size < JOIN_BELOW:
-            small.append(view)
-        else:
-            _flush(small, out)
-            out.append(view)
+    for segment in segments:
+        for piece in pieces_of(segment):
+            if len(piece) < JOIN_BELOW:
+                small.append(piece)
+            else:
+                _flush(small, out)
+                out.append(piece)
     _flush(small, out)
     return out
 
@@ -166,11 +182,13 @@ def _flush(small: list[Buffer], out: list[Buffer]) -> None:
     small.clear()
 
 
-def _flat(segment: Buffer) -> Buffer:
-    """Return the segment as something whose len() is its size in bytes."""
+def pieces_of(segment: Segment) -> list[Buffer]:
+    """Return the segment as things whose len() is their size in bytes."""
+    if isinstance(segment, list):
+        return segment
     if type(segment) is memoryview and (segment.format != "B" or segment.ndim != 1):
-        return segment.cast("B")
-    return segment
+        return [segment.cast("B")]
+    return [segment]
 
 
 class FrameReader:
@@ -197,7 +215,7 @@ class FrameReader:
         self._nfds = 0
         self._nsegments = 0
         self._lengths: deque[int] | None = None  # of segments still to come; None: unknown
-        self._large: bytearray | None = None  # a piece that is received in place
+        self._large: bytearray | memoryview | None = None  # a piece that is received in place
         self._filled = 0
 
     def get_buffer(self) -> memoryview:
@@ -309,7 +327,7 @@ class FrameReader:
         self._lengths = deque(lengths)
         return True
 
-    def _take(self, size: int) -> bytearray | None:
+    def _take(self, size: int) -> bytearray | memoryview | None:
         """Return the next `size` bytes as memory of their own, or None until all are here."""
         if self._large is None:
             here = self._end - self._start
@@ -319,7 +337,7 @@ class FrameReader:
                 return piece
             if size < PRIVATE_FROM:
                 return None
-            self._large = bytearray(size)
+            self._large = fresh(size)
             self._large[:here] = self._view[self._start : self._end]
             self._filled, self._start, self._end = here, 0, 0
         if self._filled < size:

@@ -13,7 +13,9 @@ from io import BytesIO
 from types import BuiltinFunctionType, FunctionType, MethodType, TracebackType
 
 from parmap._memory.transit import FdSink, FdSource, current_sink, exporting, importing
+from parmap._wire.arrays import array_type, reduce_array
 from parmap._wire.importable import goes_by_reference
+from parmap._wire.pieces import OUT_OF_BAND_FROM, Pieces, names_main
 from parmap._wire.scopes import Inheritance, Loading, Scope, id_of, known_class
 from parmap._wire.stdlib import way_of
 
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
     from parmap.errors import SerializationError
 
 PROTOCOL = 5
-# Smaller buffers are copied into the pickle: a copy costs less than a segment of their own.
-OUT_OF_BAND_FROM = 64 * 1024
 
 _PLAIN_REDUCE = object.__reduce__
 _LruCache = type(functools.lru_cache(len))
@@ -109,7 +109,7 @@ class FastPickler(Pickler):
 
     def __init__(
         self,
-        file: BytesIO,
+        file: BytesIO | Pieces,
         buffers: Buffers | None,
         scope: Scope,
         classes: dict[bytes, type] | None = None,
@@ -170,6 +170,8 @@ def _way_of_instances(kind: type) -> Way | bool:
         return lambda tb, _: reduce_traceback(tb)
     if issubclass(kind, BaseException):
         return reduce_exception
+    if kind is array_type():
+        return lambda array, _: reduce_array(array)
     return kind.__reduce__ is not _PLAIN_REDUCE
 
 
@@ -198,15 +200,6 @@ def is_attribute(method: MethodType) -> bool:
 def is_name(obj: object) -> bool:
     """Tell whether an object that could be pickled went as nothing but its name."""
     return type(obj) in _NAMED and goes_by_reference(obj)
-
-
-def names_main(data: bytes | memoryview) -> bool:
-    """Tell whether a pickle may name something of ``__main__``, which is another one in a worker.
-
-    Objects that reduce to the name of a global get past `reducer_override`. Text that happens to
-    say so costs a second look, nothing else.
-    """
-    return b"__main__" in bytes(data)
 
 
 def dump_fast(obj: object, buffers: Buffers | None, scope: Scope) -> bytes:

@@ -12,6 +12,7 @@ from _contextvars import Context
 from time import perf_counter_ns
 
 from parmap import _nesting
+from parmap._memory import pages
 from parmap._memory.fdpass import Link
 from parmap._memory.host import close_quietly
 from parmap._memory.segment import Segment
@@ -89,6 +90,7 @@ class _Worker:
         """Handle frames until the stream ends, or one ends the worker; returns the exit code."""
         self._say(Frame(fr.READY, extra=0))
         while True:
+            self._tidy_meanwhile()
             size, fds = self._link.receive_into(self._reader.get_buffer())
             if size == 0:
                 return 0
@@ -96,6 +98,12 @@ class _Worker:
                 status = self._handle(frame)
                 if status is not None:
                     return status
+
+    def _tidy_meanwhile(self) -> None:
+        """While nothing comes, give back the memory that is kept for what comes."""
+        left = pages.tidy() if self._reader.at_boundary else None
+        if left is not None and not self._link.wait(left):
+            pages.tidy()
 
     def _handle(self, frame: Frame) -> int | None:
         """Do what a frame says; an exit code, if it was the last one."""
@@ -128,6 +136,7 @@ class _Worker:
     def _run_member(self, frame: Frame) -> int:
         from parmap._worker import member
 
+        pages.forget()  # what comes now is the member's own business
         fn, codec, _ = self._functions[frame.call]
         member.current = member.Member(self._link, codec, frame.call)
         if self._trouble is not None:

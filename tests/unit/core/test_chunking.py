@@ -154,3 +154,23 @@ def test_how_many_chunks_the_waiting_items_make(waiting, fixed, chunks):
 def test_appetite_is_three_chunks_for_each_of_four_workers(reports, fixed, appetite):
     """One runs, one waits at the worker, one is on its way."""
     assert sizer(*reports, fixed=fixed).appetite(4) == appetite
+
+
+def test_what_is_large_is_given_the_time_to_arrive():
+    """Or it would be taken back on its way, and sent again, for ever on a slow machine."""
+    light, heavy = sizer((1, 0.0, 100)), sizer((1, 0.0, 10_000_000))
+
+    assert heavy.patience(1) == light.patience(1) + heavy.transit(1) - light.transit(1)
+    assert heavy.transit(1) > OVERRUN * TARGET_SECONDS
+
+
+def test_each_cut_doubles_that_time_and_each_report_takes_it_back():
+    made = sizer((1, 0.0, 1_000_000))
+    usual = made.transit(1)
+    for _ in range(3):
+        made.was_cut()
+    assert made.transit(1) == 8 * usual
+
+    for _ in range(5):
+        made.measured(1, 0.0, 1_000_000)
+    assert made.transit(1) == usual

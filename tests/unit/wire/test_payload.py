@@ -34,7 +34,7 @@ def worker():
 
 
 def received(payload):
-    return [bytearray(segment) for segment in payload.segments]
+    return payload.whole()
 
 
 def there(values, parent, worker):
