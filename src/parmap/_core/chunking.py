@@ -27,6 +27,8 @@ OVERRUN = 4
 SECONDS_PER_BYTE = 20e-9
 # Larger chunks of bytes no longer save anything and hold up the pipe.
 MAX_BYTES = 64 * 1024
+# But a few items may be as much as this together: they are large (arrays, say), and cost no unpickling.
+MAX_BYTES_OF_FEW = 1024 * 1024
 # The last chunks get smaller, so that all workers end together, but not smaller than this: a message
 # costs 0.1 ms or so, and what is left of the imbalance is no more than this.
 LEAST_SECONDS = 0.0003
@@ -126,7 +128,8 @@ class ChunkSizer:
             return 1
         wanted = min(self._proven * GROWTH, int(self._target / max(self._cost, 1e-9)))
         if self._nbytes > 0:
-            wanted = min(wanted, int(MAX_BYTES / self._nbytes))
+            few = min(FEW, int(MAX_BYTES_OF_FEW / self._nbytes))
+            wanted = min(wanted, max(few, int(MAX_BYTES / self._nbytes)))
         if not more_to_come:
             # Guided: the last chunks get smaller, so that the workers finish together.
             least = int(LEAST_SECONDS / max(self._cost, 1e-9))

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 MAX_FDS = 250  # in one message; the kernel's own limit is 253
 _IOV_MAX = 1024
 # What a link takes before its reader has read (the system doubles it): by its own 200 KB both sides
-# would take turns 500 times for 100 MB.  A request: net.core.wmem_max, which may be those, is the limit.
+# would take turns 500 times for 100 MB.  A request: it gets no more than net.core.wmem_max.
 _IN_FLIGHT = 512 << 10
 _FIRST_FREE = 3  # after the standard streams
 MSG_NOSIGNAL: int = getattr(_socket, "MSG_NOSIGNAL", 0)

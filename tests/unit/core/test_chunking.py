@@ -12,6 +12,7 @@ from parmap._core.chunking import (
     GROWTH,
     MARK_SECONDS,
     MAX_BYTES,
+    MAX_BYTES_OF_FEW,
     OVERRUN,
     PREFETCH_SECONDS,
     TARGET_SECONDS,
@@ -35,7 +36,9 @@ def sizer(*reports: tuple[int, float, int], fixed: int | None = None) -> ChunkSi
         ([(100, 100e-6, 0)], 10**6, True, 4, 800),
         ([(1000, 1000e-6, 0)], 10**6, True, 4, 3000),  # 3 ms of work
         ([(1, 0.01, 0)], 1000, True, 4, 1),
-        ([(100, 1e-4, 100 * MAX_BYTES)], 1000, True, 4, 1),
+        ([(100, 1e-4, 100 * MAX_BYTES)], 1000, True, 4, FEW),  # large, but few
+        ([(100, 1e-4, 100 * MAX_BYTES_OF_FEW // 3)], 1000, True, 4, 3),
+        ([(100, 1e-4, 100 * MAX_BYTES_OF_FEW + 1)], 1000, True, 4, 1),
         ([(100, 1e-4, 100 * MAX_BYTES // 50)], 1000, True, 4, 50),
         ([(100, 1e-1, 0)], 16, False, 4, 2),  # guided
         ([(100, 1e-1, 0)], 7, False, 4, 1),
