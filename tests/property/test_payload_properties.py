@@ -51,7 +51,7 @@ def test_exactly_the_poisoned_items_fail(items):
 
     out = unpack(payload.whole(), [], payload.block, Codec("to caller"))
 
-    assert error_positions(payload.segments) == bad
+    assert error_positions(payload.whole()) == bad
     for index, ((_, value), item) in enumerate(zip(items, out, strict=True)):
         if index in bad:
             assert item.load().path == f"args[{index}][0]"

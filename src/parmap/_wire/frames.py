@@ -123,7 +123,8 @@ class Frame:
         self.count: int = count
         self.flags: int = flags
         self.extra: int = extra
-        self.segments: list[Buffer] = list(segments)
+        # One that arrives has each in one piece; of one that is sent nobody reads them.
+        self.segments: list[Buffer] = list(segments)  # type: ignore[arg-type]
         self.fds: list[int] = list(fds)
 
     @property
@@ -332,9 +333,9 @@ class FrameReader:
         if self._large is None:
             here = self._end - self._start
             if here >= size:
-                piece = bytearray(self._view[self._start : self._start + size])
+                start = self._start
                 self._start += size
-                return piece
+                return bytearray(self._view[start : self._start])
             if size < PRIVATE_FROM:
                 return None
             self._large = fresh(size)

@@ -13,7 +13,7 @@ _JOIN_BELOW = 256 * 1024
 _PICKLE_BEGINS = b"\x80\x95"  # a pickle, or a later part of one ("frame") that is as long as this
 
 
-def names_main(data: bytes | memoryview) -> bool:
+def names_main(data: Buffer) -> bool:
     """Tell whether a pickle may name something of ``__main__``, which is another one in a worker.
 
     Objects that reduce to the name of a global get past `reducer_override`. Text that happens to
@@ -25,9 +25,7 @@ def names_main(data: bytes | memoryview) -> bool:
 class Pieces(list["Buffer"]):
     """A file for a pickler, in pieces.  Large bytes are pieces of their own, and not copied."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.write = self.append  # what a pickler looks for
+    write = list.append  # what a pickler looks for
 
     def nbytes(self, first: int = 0) -> int:
         """The size from that piece on."""

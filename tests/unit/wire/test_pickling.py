@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from parmap._memory.transit import export_fd, import_fd
-from parmap._wire.pickling import OUT_OF_BAND_FROM, Codec, Encoded
+from parmap._wire.pickling import Codec, Encoded
+from parmap._wire.pieces import OUT_OF_BAND_FROM
 from parmap.errors import SerializationError
 
 
