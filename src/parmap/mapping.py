@@ -195,8 +195,8 @@ def parallel_starmap(
     Args:
         fn: called once for each tuple, in a worker.
         argument_tuples: the arguments of each call.
-        max_workers, chunksize, task_timeout, timeout, retry, on_error, progress, pool, seed,
-            checkpoint: as in `parallel_map`.
+        max_workers, chunksize, task_timeout, timeout, retry: as in `parallel_map`.
+        on_error, progress, pool, seed, checkpoint: as in `parallel_map`.
 
     Returns:
         The list of results, in the order of the tuples.
