@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import contextmanager
 from time import perf_counter_ns as clock
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
 from parmap._calls import profiling, surroundings
+from parmap._calls.hearsay import hearsay
 from parmap._calls.references import References
 from parmap._calls.remote import Ended, Lost, RemoteCall, Report, next_in
 from parmap._calls.statistics import PoolStatistics, statistics_of
-from parmap._calls.verdicts import closed, error_of
+from parmap._calls.verdicts import closed, error_of, refused
 from parmap._core import commands as cmd
 from parmap._core import events as ev
 from parmap._launch.peer import Peer
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from queue import SimpleQueue
 
+    from parmap._calls.hearsay import Said
     from parmap._launch.base import Launcher
     from parmap._loop import Claims
 
@@ -68,19 +69,16 @@ class Driver(Loop[ev.Event, cmd.Command]):
     def open(self, call: RemoteCall) -> None:
         """Serve a call from now on."""
         if self._closing or not self.alive:
-            raise PoolClosedError(self._why_closed())
+            raise refused(self.name, self._broken, self._pid)
         self._calls[call.id] = call
         if self._over.is_set():  # the loop did not see it any more
             self._calls.pop(call.id, None)
-            raise PoolClosedError(self._why_closed())
+            raise refused(self.name, self._broken, self._pid)
 
     def wait_for(
         self, mailbox: SimpleQueue[T], timeout: float | None, own: int, *, insist: bool
     ) -> T | None:
-        """The next thing in a mailbox, or None if nothing comes within `timeout` seconds.
-
-        Whoever waits, drives.
-        """
+        """The next thing in a mailbox, or None if none comes in time.  Whoever waits, drives."""
         end = None if timeout is None else time.monotonic() + timeout
         left = timeout
         while mailbox.empty():
@@ -148,11 +146,6 @@ class Driver(Loop[ev.Event, cmd.Command]):
         """What there is and what has been, in numbers, as of a moment ago."""
         return statistics_of(self._scheduler, self._started)
 
-    def _why_closed(self) -> str:
-        if self._pid != os.getpid():
-            return f"{self.name} belongs to the process that made it; make one of your own here"
-        return f"{self.name} has been shut down" + (f": {self._broken}" if self._broken else "")
-
     def _open_calls(self) -> int:
         return len(self._calls)
 
@@ -184,6 +177,15 @@ class Driver(Loop[ev.Event, cmd.Command]):
 
     def _bury(self, peer: Peer, exitcode: int | None, running: int) -> None:
         self._tell(ev.WorkerDied(peer.number, exitcode, running, peer))
+
+    def _pass_on(self, said: Said) -> None:
+        call = self._scheduler.call_of(said.worker, said.chunk)
+        if call not in self._calls or not self._calls[call].overhear(said):
+            hearsay.serve()
+
+    def _ask_to_deliver(self) -> None:
+        for call in self._calls.values():
+            call.overhear(hearsay)
 
     def _hear_results(self, peer: Peer, frame: Frame) -> None:
         failed: tuple[int, ...] = ()

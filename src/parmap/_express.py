@@ -149,4 +149,4 @@ class _Ride:
         driver.open(call)
         driver._tell(ev.SentAhead(opened, self._peer.number, self._chunk))
         for frame in self._frames:
-            driver._hear(self._peer, frame)
+            driver._heard(self._peer, frame)

@@ -87,6 +87,9 @@ def parallel_map(
     What does *not* travel: workers see importable modules as imported, not as changed at run time;
     arguments and results are copies; what a worker mutates stays there.
 
+    What an item prints, logs or warns of goes through this process's streams, handlers and filters,
+    in the calling thread, and is there before the call returns.
+
     Blocks until every item has an outcome, or one has failed (see `on_error`).  When it returns or
     raises, none of its items runs on: a worker inside one gets 0.1 s, then SIGTERM, and a second
     later SIGKILL.  Ctrl-C raises `KeyboardInterrupt` within a second.  A generator is read ahead
@@ -109,8 +112,9 @@ def parallel_map(
             raised and the rest is cancelled.  ``"group"``: everything runs, then one
             `TaskErrorGroup` with every failure.  ``"return"``: a `TaskFailure` stands in the place
             of each failed item.
-        progress: True or a label for a bar on stderr, or a callback taking a `Progress`, called
-            in the calling thread.
+        progress: True or a label for a bar on stderr (only where that is a terminal or a notebook,
+            unless ``PARMAP_PROGRESS=1``), or a callback taking a `Progress`, called in the calling
+            thread.
         strict: iterables of unequal length raise `ValueError`, as in `zip`; else the shortest one
             ends the map.
         pool: the `Pool` whose workers serve the call (then without `max_workers`).

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from parmap import options
 from parmap._calls.executor_map import executor_map
+from parmap._calls.hearsay import hearsay
 from parmap._calls.inline import InlineSource
 from parmap._calls.opening import remote_call
 from parmap._calls.remote import RemoteCall
@@ -215,6 +216,7 @@ class Pool(Executor):
         self._driver.close(cancel=False)
         if wait:
             self._driver.join()
+            hearsay.deliver()  # what tasks have printed whose futures nobody asked
 
     def __enter__(self) -> Self:
         return self
@@ -307,6 +309,7 @@ class _Shared:
         if driver is not None:
             driver.close(cancel=True)
             driver.join()
+            hearsay.deliver()
 
     def forget(self) -> None:
         """In a forked child: the parent's is not ours, and its lock may have been held."""

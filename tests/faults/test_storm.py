@@ -36,7 +36,7 @@ from parmap import (
     parallel_map,
 )
 from parmap._driver import Driver
-from parmap._loop import living_loops
+from parmap._living import living_loops
 from parmap.testing import nothing_left_behind
 from support.scripts import descendants
 

@@ -180,6 +180,10 @@ class _SharedSource:
         with self._lock:
             self._source.cancel(hurry=hurry)
 
+    def abandon(self) -> None:
+        with self._lock:
+            self._source.abandon()
+
     def cancel_from_outside(self) -> None:
         self._given_up = True
         if self._can_be_told:

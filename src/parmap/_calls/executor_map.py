@@ -12,7 +12,7 @@ from parmap._calls.deadline import Deadline
 from parmap._calls.feeder import Feeder
 from parmap._calls.opening import remote_call
 from parmap._calls.outcomes import Failed
-from parmap._calls.remote import Ended, Engine, Lost, RemoteCall, Report
+from parmap._calls.remote import Ended, Lost, RemoteCall, Report
 from parmap._calls.run import RemoteSource, listening
 from parmap._core import events as ev
 from parmap._core.ordering import ReorderBuffer
@@ -21,6 +21,8 @@ from parmap.errors import SerializationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    from parmap._calls.engine import Engine
 
 R = TypeVar("R")
 
@@ -160,6 +162,7 @@ class MapResults:
     def __del__(self) -> None:
         # Never wait here: this may be any thread.  Results that nobody ever asked for leave alone what
         # was submitted: who calls `map` for its effects throws them away.
+        self._call.is_abandoned = True
         if not self._over and self._begun:
             self._call.cancel_waiting()
         elif not self._over:
@@ -203,6 +206,7 @@ class MapResults:
         if self._over:
             return
         self._over = True
+        self._call.is_abandoned = True
         self._feeder.stop()
         self._ready.clear()
         if not self._source.over:

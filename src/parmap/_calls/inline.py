@@ -137,6 +137,10 @@ class InlineSource:
         """Nothing will come any more."""
         return self._ended and not self._items
 
+    def abandon(self) -> None:
+        """Drop what has not run; nobody will ask for it."""
+        self.cancel()
+
     def cancel(self, *, hurry: bool = False) -> None:
         """Drop what has not run."""
         self._items.clear()

@@ -6,6 +6,7 @@ import itertools
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from parmap._calls.hearsay import hearsay
 from parmap._calls.kept import Kept
 from parmap._core import events as ev
 from parmap._cpus import share
@@ -21,9 +22,10 @@ from parmap.errors import SerializationError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from parmap._calls.engine import Engine
+    from parmap._calls.hearsay import Deliverable
     from parmap._calls.recording import CallRecord
     from parmap._core.commands import Assign, SettleLost
-    from parmap._core.events import Event
     from parmap._wire.pickling import Codec, Encoded
     from parmap._wire.variables import Carried
 
@@ -118,20 +120,6 @@ class Ended:
         self.error = error
 
 
-class Engine(Protocol):
-    """What a call needs of the driver that serves it."""
-
-    @property
-    def packing(self) -> bool: ...
-    def open(self, call: RemoteCall) -> None: ...
-    def post(self, event: Event, *, ring: bool = True) -> None: ...
-    def nudge(self) -> None: ...
-    def wait_for(
-        self, mailbox: SimpleQueue[T], timeout: float | None, own: int, *, insist: bool
-    ) -> T | None: ...
-    def drive_until(self, done: Callable[[], bool], timeout: float | None = None) -> bool: ...
-
-
 class RemoteCall:
     """One call.  The caller's side may be used by one thread at a time."""
 
@@ -167,7 +155,8 @@ class RemoteCall:
         self.cpus = share(cap)  # for the calls within each of its workers
         # How many unfinished items keep the workers busy; the driver's word.
         self.appetite = 2 * cap
-        self.mailbox: SimpleQueue[Report | Lost | Ended] = SimpleQueue()
+        self.mailbox: SimpleQueue[Report | Lost | Ended | Deliverable] = SimpleQueue()
+        self.is_abandoned = False  # nobody waits for it any more
         self.ended = False
         self.engine = engine
         self._whole: Sequence[object] | None = None
@@ -225,7 +214,7 @@ class RemoteCall:
 
     def take(
         self, timeout: float | None = None, *, insist: bool = False
-    ) -> Report | Lost | Ended | None:
+    ) -> Report | Lost | Ended | Deliverable | None:
         """The next news of the call; None if there is none within `timeout` seconds.
 
         After `Ended` nothing comes any more.  Who waits drives the engine, if nobody else does;
@@ -260,6 +249,13 @@ class RemoteCall:
         """Let the caller know."""
         self.mailbox.put(news)
 
+    def overhear(self, said: Deliverable) -> bool:
+        """Have the caller deliver what was said; False if nobody may come for it."""
+        if self.is_abandoned:
+            return False
+        self.mailbox.put(said)
+        return True
+
     def cancel_waiting(self) -> None:
         """The pool was told to drop what nobody has begun; a map in progress goes on."""
 
@@ -292,6 +288,8 @@ class RemoteCall:
     def close(self) -> None:
         """The call is over; nothing more will be sent for it."""
         self._over = True
+        if self.is_abandoned:
+            hearsay.serve()  # its caller will not deliver what was said
         self._close_if_done()
 
     is_alone = False  # its function comes in its only chunk

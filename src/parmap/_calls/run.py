@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from parmap import _alarm
+from parmap._calls.hearsay import Deliverable
 from parmap._calls.outcomes import Batch, Failed, Reader
 from parmap._calls.recording import clock
 from parmap._calls.remote import Lost, RemoteCall, Report
@@ -42,6 +43,7 @@ class Source(Protocol):
     def end_input(self) -> None: ...
     def next_batch(self, timeout: float | None = None) -> Batch | None: ...
     def cancel(self, *, hurry: bool = False) -> None: ...
+    def abandon(self) -> None: ...
     @property
     def over(self) -> bool: ...
 
@@ -85,13 +87,17 @@ class RemoteSource:
         return self._call.ended
 
     def next_batch(self, timeout: float | None = None) -> Batch | None:
-        """The next outcomes; None at the end, or when none come within `timeout` seconds."""
+        """The next outcomes; None at the end, when none come within `timeout` seconds, or when
+        something else came: what a worker has said, which is delivered here."""
         news = self._call.take(timeout, insist=timeout is None)
         began = clock() if self.record is not None else 0
         if isinstance(news, Report):
             batch = self._reader.read(news)
         elif isinstance(news, Lost):
             batch = self._reader.lost(news)
+        elif isinstance(news, Deliverable):
+            news.deliver()
+            return None
         else:
             if news is not None:
                 self.error = news.error
@@ -104,6 +110,11 @@ class RemoteSource:
     def cancel(self, *, hurry: bool = False) -> None:
         """Give the call up."""
         self._call.cancel(hurry=hurry)
+
+    def abandon(self) -> None:
+        """Give the call up; nobody will take anything any more."""
+        self._call.is_abandoned = True
+        self._call.cancel()
 
 
 def next_batch(source: Source, reporter: Reporter, timeout: float | None) -> Batch | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections import deque
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
@@ -121,7 +122,7 @@ class _Batches:
         self._rest = iter(self._batch)
         self._failures: list[TaskFailure] = []  # for the group
         self._kept: list[Any] = []  # for the group's `results`
-        self._over = False
+        self._over = self._taken = False
         self._lock = threading.RLock()
         self._reporter = reporter
         self._given_at = 0  # when the consumer got its last results, for a profile
@@ -130,6 +131,7 @@ class _Batches:
         return self
 
     def __next__(self) -> Iterator[Any]:
+        self._taken = True
         with self._lock:
             # Two threads may have come for it, and the later one puts its iterator in the place of
             # the other's: so there is a new one only when the last one is exhausted.
@@ -145,7 +147,14 @@ class _Batches:
     def abandon(self) -> None:
         """End the call.  Never waits."""
         if not self._over:
-            self._source.cancel()
+            self._source.abandon()
+        if not (self._over or self._taken):
+            warnings.warn(
+                "the results of parallel_imap were never asked for, so nothing has run: iterate"
+                " over them, or call parallel_map, which returns a list",
+                RuntimeWarning,
+                stacklevel=3,
+            )
 
     def describe(self) -> str:
         """Whether it is over, and how far it is."""

@@ -7,9 +7,10 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from parmap._calls import profiling, surroundings
+from parmap._calls.hearsay import hearsay
 from parmap._calls.outcomes import Failed, Reader
 from parmap._calls.recording import clock
-from parmap._calls.remote import Ended, Engine, Lost, RemoteCall, Report, encode_function, has_terms
+from parmap._calls.remote import Ended, Lost, RemoteCall, Report, encode_function, has_terms
 from parmap._core import events as ev
 from parmap._core.events import OnFailure
 from parmap._limits import NO_LIMITS, Limits
@@ -23,6 +24,8 @@ from parmap.errors import PoolClosedError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from parmap._calls.engine import Engine
+    from parmap._calls.hearsay import Deliverable
     from parmap._core.commands import Assign
 
 
@@ -79,7 +82,12 @@ class PoolFuture(Future[Any]):
             if end is not None and (timeout := end - time.monotonic()) <= 0:
                 timeout = 0
                 break
-        return super().exception(timeout)
+        error = super().exception(timeout)
+        # What it has printed is to be seen.  In the thread that drives, which runs the callbacks,
+        # nobody's handlers must run: others may hold their locks and wait for that thread.
+        if hearsay and call is not None and not call.engine.drives_here:
+            hearsay.deliver()
+        return error
 
     def cancel(self) -> bool:
         """Cancel the call if it has not been sent to a worker yet."""
@@ -159,6 +167,10 @@ class SubmittedCall(RemoteCall):
         if self._future.running():
             return True  # sent for the second time: its first worker died
         return self._future.set_running_or_notify_cancel()
+
+    def overhear(self, said: Deliverable) -> bool:
+        """Nobody may ever ask for the result; who does looks after it, too."""
+        return False
 
     def cancel_waiting(self) -> None:
         """Cancel it, unless it has been sent."""

@@ -87,6 +87,10 @@ class CheckpointedSource:
             self.over = True
         return None
 
+    def abandon(self) -> None:
+        """Give up what has not run; nobody will ask for anything any more."""
+        self._engine.abandon()
+
     def cancel(self, *, hurry: bool = False) -> None:
         """Give up what has not run; what is known still comes."""
         self._engine.cancel(hurry=hurry)

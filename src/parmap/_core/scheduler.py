@@ -79,6 +79,11 @@ class Scheduler(Losses):
         book = self.calls.get(call)
         return 0 if book is None else book.sizer.appetite(self._share(book))
 
+    def call_of(self, worker: int, chunk: int) -> int | None:
+        """The call of a chunk that this worker holds; None if it holds no such."""
+        chunks = self.workers[worker].chunks if worker in self.workers else ()
+        return next((each.call for each in chunks if each.id == chunk), None)
+
     def _dispatch(self, event: Event) -> None:  # noqa: C901, PLR0912 - one branch each, read downwards
         match event:
             case ev.CallOpened():

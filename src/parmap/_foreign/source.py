@@ -127,17 +127,17 @@ class ForeignSource:
         """Deal with the next chunk that is done; False if none is until then."""
         left = None if until is None else until - time.monotonic()
         try:
-            future = (
-                self._done.get(timeout=left)
-                if left is None or left > 0
-                else self._done.get_nowait()
-            )
+            future = self._done.get(timeout=None if left is None else max(0.0, left))
         except Empty:
             return False
         chunk = self._running.pop(future, None)
         if chunk is not None:  # else it is of a call that did not wait for it
             self._settle(chunk, future)
         return True
+
+    def abandon(self) -> None:
+        """Drop what has not run; nobody will ask for it."""
+        self.cancel()
 
     def cancel(self, *, hurry: bool = False) -> None:
         """Drop what has not run.  With `hurry` (Ctrl-C) what runs is not waited for."""

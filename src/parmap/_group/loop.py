@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from parmap import _alarm
 from parmap._alarm import LOOK_EVERY, Alarm
+from parmap._calls.hearsay import hearsay
 from parmap._calls.remote import Report
 from parmap._calls.surroundings import frame_of
 from parmap._calls.verdicts import closed
@@ -83,7 +84,10 @@ class GroupLoop(Loop[sup.Event, sup.Command]):
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if seat.wait(done, LOOK_EVERY if left is None else min(left, LOOK_EVERY)):
+            is_done = seat.wait(done, LOOK_EVERY if left is None else min(left, LOOK_EVERY))
+            if hearsay:
+                hearsay.deliver()
+            if is_done:
                 return True
             if left == 0 or _alarm.rings() or (left is None and self._is_stuck()):
                 return False
@@ -139,9 +143,11 @@ class GroupLoop(Loop[sup.Event, sup.Command]):
         try:
             self.post(sup.StopRequested() if failed else sup.Closed())
             while not self.join(None if failed else LOOK_EVERY):
+                hearsay.deliver()
                 _alarm.check()
                 if self._is_stuck():
                     self.raise_reason()
+            hearsay.deliver()
         except BaseException:
             self._leave_now()
             raise

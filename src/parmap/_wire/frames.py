@@ -35,12 +35,12 @@ STOP = 5
 ADOPT = 6
 MEMBER = 7
 CPUS = 8
+OUTPUT = 9
 # Kinds of frame to the caller.
 READY = 16
 RESULTS = 17
 INIT_FAILED = 18
 STALE = 19
-LOG = 20  # reserved
 NOTICE = 21
 PARKED = 22
 CUT = 23
@@ -57,6 +57,8 @@ FLAG_TIMES = 8
 """Of results: the last segment is the times that were asked for."""
 FLAG_MARK = 8
 """The worker shall mark the index of the item that it is running."""
+FLAG_WROTE = 16
+"""The worker has said something, by its other way, before it sent this."""
 FLAG_STAR = 16
 """Items are tuples of arguments."""
 FLAG_STOP_ON_FAILURE = 32
@@ -76,8 +78,8 @@ FLAG_TERMS = 2
 
 KIND_NAMES = {
     SETUP: "SETUP", FUNCTION: "FUNCTION", CHUNK: "CHUNK", FORGET: "FORGET", STOP: "STOP",
-    ADOPT: "ADOPT", MEMBER: "MEMBER", CPUS: "CPUS",
-    READY: "READY", RESULTS: "RESULTS", INIT_FAILED: "INIT_FAILED", STALE: "STALE", LOG: "LOG",
+    ADOPT: "ADOPT", MEMBER: "MEMBER", CPUS: "CPUS", OUTPUT: "OUTPUT",
+    READY: "READY", RESULTS: "RESULTS", INIT_FAILED: "INIT_FAILED", STALE: "STALE",
     NOTICE: "NOTICE", PARKED: "PARKED", CUT: "CUT",
 }  # fmt: skip
 

@@ -213,7 +213,7 @@ def close_in_forked_children(fds: list[int]) -> None:
 
 def flush_streams() -> None:
     """Workers leave by `os._exit`, which flushes nothing; and what a task printed is to be seen."""
-    for stream in (sys.stdout, sys.stderr):
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
         if stream is not None and not stream.closed:
             try:
                 stream.flush()

@@ -22,7 +22,7 @@ from parmap._wire.exceptions import encode_exception
 from parmap._wire.frames import Frame, FrameReader, pack_frame
 from parmap._wire.payload import unpack
 from parmap._wire.pickling import Codec, Encoded
-from parmap._worker import hygiene, memory, threads
+from parmap._worker import hygiene, memory, output, threads
 from parmap._worker.hygiene import Terminated
 from parmap._worker.surroundings import Taken
 from parmap._worker.tasks import ChunkRun
@@ -121,6 +121,8 @@ class _Worker:
                 if not self._taken.take_over(adopted, frame.fds):
                     return 0  # stale: what it holds is given back by its death, unrun
                 self._trouble = _trouble_of(adopted["trouble"], frame.extra)
+            case fr.OUTPUT:
+                output.install(frame.fds[0], frame.extra)
             case fr.CPUS:
                 _nesting.budget = frame.extra
             case fr.SETUP:
@@ -169,6 +171,7 @@ class _Worker:
             return *self._load_function(frame.segments, frame.fds, frame.flags), [()]
         fn, codec, terms = self._functions[frame.call]
         if frame.flags & fr.FLAG_FRESH:
+            output.new_call()
             # It is nothing but a name, so its call has no limits.
             if isinstance(fn, _Broken):  # its module may be there by now
                 fn, codec, terms = self._load_function(fn.segments, (), 0)
@@ -183,6 +186,7 @@ class _Worker:
     ) -> tuple[Callable[..., Any], Codec, Terms]:
         """The function, and what its call has told with it."""
         codec = self._codec.for_call()
+        output.new_call()
         if flags & fr.FLAG_LIMITED:
             hygiene.keep_descendants()
         try:
@@ -202,6 +206,7 @@ class _Worker:
         _nesting.worker = setup["name"], os.getpid()
         threads.limit(setup["budget"])
         memory.limit = setup["memory"]
+        output.introduce(setup["name"])
         if setup["parent"] is not None:
             from parmap._worker.member import become
 
@@ -223,7 +228,9 @@ class _Worker:
             raise
         except BaseException as error:  # calls fail with that very error
             data = encode_exception(error, codec.dumps_inline, skip_frames=1)
-            self._say(Frame(fr.INIT_FAILED, segments=[data]))
+            hygiene.flush_streams()
+            wrote = fr.FLAG_WROTE if output.took_word() else 0
+            self._say(Frame(fr.INIT_FAILED, flags=wrote, segments=[data]))
             return False
         codec.keep_globals()
         return True

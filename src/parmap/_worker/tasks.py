@@ -21,7 +21,8 @@ from parmap._wire import frames as fr
 from parmap._wire.control import NOTHING, SOMETHING
 from parmap._wire.frames import Frame, pack_frame
 from parmap._wire.payload import ERROR, PayloadBuilder, pack_values
-from parmap._worker import hygiene, memory
+from parmap._wire.utterance import NONE
+from parmap._worker import hygiene, memory, output
 from parmap._worker.bound import frames_around
 from parmap._worker.hygiene import Terminated, flush_streams
 
@@ -81,6 +82,16 @@ class ChunkRun:
 
     def run(self) -> None:
         """Run the items in order and report on them; the last report closes the chunk."""
+        if output.outlet is None:
+            self._run()
+            return
+        output.outlet.place = self.place
+        try:
+            self._run()
+        finally:
+            output.outlet.place = None
+
+    def _run(self) -> None:
         self._hear_cuts()
         hygiene.tell_where = self.tell_where
         _nesting.running = self
@@ -126,6 +137,12 @@ class ChunkRun:
         """Answer the parent's question (from a signal's handler, between any two instructions)."""
         if self._inside:
             self._control.answer(self._frame.first + self._reported + len(self._outcomes))
+
+    def place(self) -> tuple[int, int]:
+        """The chunk, and the item that is being run; for what that says meanwhile."""
+        if self._frame.flags & fr.FLAG_ALONE:
+            return self._frame.chunk, NONE
+        return self._frame.chunk, self._frame.first + self._reported + len(self._outcomes)
 
     def _caller(self, fn: Callable[..., Any]) -> tuple[Callable[[Any], Any], int]:
         """What turns an item as it came into a result, and how many of our own frames that puts
@@ -267,6 +284,9 @@ class ChunkRun:
             | (fr.FLAG_BLOATED if memory.look() else 0)
             | self.more_flags
         )
+        flush_streams()
+        if output.took_word():
+            flags |= fr.FLAG_WROTE
         frame = Frame(
             fr.RESULTS,
             call=self._frame.call,
@@ -278,7 +298,6 @@ class ChunkRun:
             segments=segments,
             fds=payload.fds,
         )
-        flush_streams()
         # The items are done: a death while their results are written is no item's fault.
         self._control.running = NOTHING
         self._link.send_all(pack_frame(frame), frame.fds)
