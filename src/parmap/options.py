@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
-from typing import Literal, SupportsIndex
+from typing import Literal, NoReturn, SupportsIndex
 
 from parmap import _nesting
 from parmap._cpus import usable_cpus as usable_cpus
@@ -51,8 +51,10 @@ class Restart:
 
 
 def check_callable(fn: object, name: str = "fn") -> None:
-    """Refuse what cannot be called, with the usual reason for it."""
+    """Refuse what cannot be called, with the usual reason for it; and what has to be awaited."""
     if callable(fn):
+        if getattr(getattr(fn, "__code__", None), "co_flags", 0) & _ASYNCHRONOUS:
+            _refuse_coroutine_function(fn, name)
         return
     cure = "pass the function itself, not the result of calling it: `fn`, not `fn()`"
     if isinstance(fn, Iterator):
@@ -62,12 +64,26 @@ def check_callable(fn: object, name: str = "fn") -> None:
     raise TypeError(f"{name} must be callable, not {type(fn).__name__}: {cure}")
 
 
+_ASYNCHRONOUS = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+
+
+def _refuse_coroutine_function(fn: object, name: str) -> NoReturn:
+    called = getattr(fn, "__name__", "fn")
+    raise TypeError(
+        f"{name} is a coroutine function (`async def {called}`), and calling it runs nothing:"
+        f" pass a plain function, for example one that returns asyncio.run({called}(x))"
+    )
+
+
 def check_iterables(iterables: Iterable[object]) -> None:
     """Refuse items that cannot be iterated over."""
     for position, items in enumerate(iterables):
         if not isinstance(items, Iterable) and not hasattr(type(items), "__getitem__"):
             name = "items" if position == 0 else f"more[{position - 1}]"
-            raise TypeError(f"{name} must be an iterable, not {type(items).__name__}")
+            cure = "for a single item, write [item]"
+            if callable(items):
+                cure = "the function goes first, the items second"
+            raise TypeError(f"{name} must be an iterable, not {type(items).__name__}: {cure}")
 
 
 def length_of(items: Iterable[object]) -> int | None:
@@ -78,13 +94,18 @@ def length_of(items: Iterable[object]) -> int | None:
 def check_count(name: str, value: object, *, least: int, most: int = sys.maxsize) -> int:
     """An int within bounds (bool is none)."""
     if isinstance(value, bool) or not isinstance(value, SupportsIndex):
-        raise TypeError(f"{name} must be an int or None, not {type(value).__name__}")
+        cure = f": write {value}, without quotes" if _is_number_in_quotes(value) else ""
+        raise TypeError(f"{name} must be an int or None, not {type(value).__name__}{cure}")
     number = value.__index__()  # takes NumPy's integers, too
     if number < least:
         raise ValueError(f"{name} must be at least {least}, not {number}")
     if number > most:
         raise ValueError(f"{name} must be at most {most}, not {number}")
     return number
+
+
+def _is_number_in_quotes(value: object) -> bool:
+    return isinstance(value, str) and value.isascii() and value.isdigit()
 
 
 def check_seconds(name: str, value: object, *, unit: str = " of seconds") -> float:
@@ -170,12 +191,12 @@ def callers_line() -> str:
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
-def warn_caller(text: str) -> None:
+def warn_caller(text: str, category: type[Warning] = UserWarning) -> None:
     """Warn of something, and name the line of the user's own code that has called us."""
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame, level = frame.f_back, level + 1
-    warnings.warn(text, UserWarning, stacklevel=level)
+    warnings.warn(text, category, stacklevel=level)
 
 
 def check_checkpoint(value: object) -> str | None:
@@ -246,7 +267,14 @@ def check_max_workers(value: object, *, least: int = 0) -> int:
     if least and isinstance(value, int) and value < least:
         # In the words of concurrent.futures.
         raise ValueError(f"max_workers must be greater than {least - 1}, not {value}")
-    return check_count("max_workers", value, least=least, most=MOST_WORKERS)
+    number = check_count("max_workers", value, least=least)
+    if number > MOST_WORKERS:
+        raise ValueError(
+            f"max_workers must be at most {MOST_WORKERS}, not {number}: it is the number of"
+            f" processes, and more than the usable CPUs ({usable_cpus()}) are seldom faster;"
+            " any number of items is shared out among them"
+        )
+    return number
 
 
 def check_cap(max_workers: object, *, apart: bool) -> int:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from parmap._calls import surroundings
+from parmap._calls.captured import warn_of_size
 from parmap._calls.references import named
-from parmap._calls.remote import Engine, RemoteCall, encode_function, has_terms
+from parmap._calls.remote import RemoteCall, encode_function, has_terms
 from parmap._limits import NO_LIMITS, Limits
 from parmap._wire.pickling import Codec
 from parmap._wire.variables import carried
@@ -14,6 +15,7 @@ from parmap._wire.variables import carried
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from parmap._calls.engine import Engine
     from parmap._core.events import OnFailure
 
 AnyCall = TypeVar("AnyCall", bound=RemoteCall)
@@ -35,9 +37,11 @@ def remote_call(
     variables = carried()
     # What a worker keeps comes without limits.
     name = named(fn) if limits == NO_LIMITS and not variables else None
+    function = name or encode_function(codec, fn, "fn", limits, variables)
+    warn_of_size(fn, function, cap)
     return kind(
         engine,
-        name or encode_function(codec, fn, "fn", limits, variables),
+        function,
         star=star,
         cap=cap,
         chunksize=chunksize,

@@ -38,6 +38,7 @@ _CURES = {
     "_io.BufferedReader": "send its name, and open it in the worker",
     "_io.BufferedWriter": "send its name, and open it in the worker",
     "generator": "send a list of what it yields",
+    "coroutine": "run it where it is made, with asyncio.run(...), and send what that returns",
     "sqlite3.Connection": "connect in the worker, for example in an initializer",
 }
 
@@ -54,7 +55,8 @@ def refusal(codec: Codec, obj: object, what: str, error: BaseException) -> Seria
     reason = _text_of(error)
     cure = _CURES.get(_name_of(type(trail[-1]))) if trail else None
     if cure is not None:
-        reason = f"{reason}; {cure}"
+        title = getattr(trail[-1], "__qualname__", None)  # of a generator
+        reason = f"{reason} {title!r}; {cure}" if title else f"{reason}; {cure}"
     return SerializationError(reason, direction=codec.direction, path=_shorten(path))
 
 
