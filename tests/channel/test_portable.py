@@ -30,9 +30,7 @@ def test_the_portable_implementation_keeps_the_table_and_the_matrix(tmp_path):
 
 @pytest.mark.slow
 def test_the_portable_implementation_survives_kills(tmp_path):
-    # Not those that stop a sleeper for long: here it looks every 50 ms, and may be stopped while it
-    # holds the kernel's lock, which only its death gives back.
-    chosen = "third-asleep or soon_after or (random_kills and small-2)"
+    chosen = "third-asleep or only_doorbell or soon_after or (random_kills and small-2)"
     run_portable(files("kills"), tmp_path, "-k", chosen)
 
 
