@@ -14,7 +14,8 @@ SPHINX := $(BIN)/python -m sphinx -W -n --keep-going -q
 # Where it is set, every worker would compile parmap anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-# `make test PYTEST_ARGS="-k order -x"`; `make demo FOLDER=path`; `make bench BENCH_ARGS="--rounds 9 tiny"`
+# `make test PYTEST_ARGS="-k order -x"`; `make demo FOLDER=path`; `make bench BENCH_ARGS="--rounds 9 tiny"`;
+# `make stress SECONDS=600 PARMAP_TEST_SEED=1`
 PYTEST_ARGS ?=
 # Most tests wait more than they compute (for deaths, for exits), so there are twice as many processes
 # as CPUs; `make test JOBS=0` runs all in one, for a debugger.
@@ -22,8 +23,9 @@ JOBS ?= 4
 FOLDER ?=
 BENCH_ARGS ?=
 RESULTS := benchmarks/results
+SECONDS ?= 180
 
-.PHONY: help demo test test-integrations quick check lint types docs bench bench-plots bench-compare stress clean
+.PHONY: help demo test test-integrations quick check lint types docs bench bench-plots bench-compare stress nightly clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,7 +66,11 @@ bench-plots: $(VENV)/.installed-bench  ## draw the results of the last `make ben
 bench-compare: $(VENV)/.installed-bench  ## the last `make bench` beside the one before (or A=file B=file)
 	$(BIN)/python benchmarks/compare.py $(or $(A),$(RESULTS)/previous.local.json) $(or $(B),$(RESULTS)/latest.local.json)
 
-stress: $(VENV)/.installed-dev  ## random kills, large runs, 10,000 examples per property (long)
+stress: $(VENV)/.installed-dev  ## kill random processes under load for 3 minutes (SECONDS=600); nothing may be lost
+	PARMAP_STORM_SECONDS=$(SECONDS) $(BIN)/python -m pytest -m stress tests/faults/test_storm.py \
+		-o faulthandler_timeout=$$(($(SECONDS) + 600)) $(PYTEST_ARGS)
+
+nightly: $(VENV)/.installed-dev  ## every test, also the long ones, with 10,000 examples per property (hours)
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -m "stress or not stress" \
 		-o faulthandler_timeout=1800 $(PYTEST_ARGS)
 

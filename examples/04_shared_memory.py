@@ -1,20 +1,19 @@
-"""Shared memory: single values, arrays, locks; concurrent modification done wrong, and done right.
+"""Shared memory: values, arrays, dicts, lists; concurrent modification done wrong, and done right.
 
     python examples/04_shared_memory.py
 
 What to notice: shared objects are arguments, globals or closures like any other object, also for
 workers that run already. Nothing is locked by itself, so each way to change a thing says how: a
-counter is added to, a value is updated by a function, an array has a lock to take. Nothing has a
-name in the file system, and nothing has to be closed or unlinked.
+counter is added to, a value or an item of a dict is updated by a function, an array has a lock to
+take. Nothing has a name in the file system, and nothing has to be closed or unlinked.
 """
 
 from __future__ import annotations
 
 import os
-from array import array
 
-from parmap import SharedArray, SharedCounter, SharedValue, parallel_map, run_workers
-from parmap.errors import WorkerLostError
+import parmap
+from parmap import SharedArray, SharedCounter, SharedDict, SharedList, SharedValue, run_workers
 
 ROUNDS = 2000
 
@@ -28,7 +27,7 @@ def visit(n: int) -> None:
     highest.update(lambda h: max(h, n * n % 1009))
 
 
-parallel_map(visit, range(1000), max_workers=2)
+parmap.parallel_map(visit, range(1000), max_workers=2)
 print("   visits:", visits.value, "| highest:", highest.value)
 print("   since the last reset:", visits.reset(), "| now:", visits.value)
 
@@ -42,19 +41,21 @@ def fill(rank: int) -> None:
 
 
 run_workers(fill, 2)
-print(
-    "  ", squares[:], "| as bytes:", array("q", bytes(memoryview(squares))) == array("q", squares)
-)
+print("  ", squares[:])
 
 print("3. Concurrent modification, wrong: between reading and writing, others write")
 
 
-# The meeting in between makes happen each time what else happens sometimes, and only in production.
-def add_wrong(rank: int, total: SharedValue[int], meeting: SharedCounter) -> None:
-    seen = total.value
+def meet(meeting: SharedCounter) -> None:
+    """Make happen each time what else happens sometimes, and only in production."""
     meeting.add()
     while meeting.value < 2:
         pass
+
+
+def add_wrong(rank: int, total: SharedValue[int], meeting: SharedCounter) -> None:
+    seen = total.value
+    meet(meeting)
     total.set(seen + 1)
 
 
@@ -95,7 +96,28 @@ print("   added:", total.value, "| each ticket once:", once)
 run_workers(move_right, 2)
 print("   moved under the array's lock:", table[:])
 
-print("5. A worker that dies inside an update has changed nothing, and nobody waits for it")
+print("5. A dict and a list: each method is one step, two of them are two")
+stock, log = SharedDict[str, int](apples=3), SharedList[str]()
+
+
+def sell_wrong(rank: int, meeting: SharedCounter) -> None:
+    left = stock["apples"]  # as `stock["apples"] -= 1` does: it reads, and then it writes
+    meet(meeting)
+    stock["apples"] = left - 1
+
+
+def sell_right(rank: int) -> None:
+    stock.update_item("apples", lambda left: left - 1)
+    log.append("sold")
+
+
+run_workers(sell_wrong, 2, SharedCounter())
+print("   wrong: two of 3 are sold, and left are", stock["apples"])
+stock["apples"] = 3
+run_workers(sell_right, 2)
+print("   right: two of 3 are sold, and left is", stock["apples"], "| the list:", log[:])
+
+print("6. A worker that dies inside an update has changed nothing, and nobody waits for it")
 
 
 def die(rank: int) -> None:
@@ -104,5 +126,5 @@ def die(rank: int) -> None:
 
 try:
     run_workers(die, 1)
-except WorkerLostError as error:
+except parmap.WorkerLostError as error:
     print("  ", type(error).__name__, "|", total.update(lambda n: n + 1))

@@ -17,7 +17,8 @@ from parmap.testing.leaks import nothing_left_behind
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-INTEGRATION = Path(__file__).parent / "integration"
+# Where processes are real.
+WATCHED = {Path(__file__).parent / name for name in ("integration", "faults")}
 
 # One number repeats a run: PARMAP_TEST_SEED=<what the header printed>.
 SEED = int(os.environ.get("PARMAP_TEST_SEED") or random.SystemRandom().randrange(2**32))
@@ -61,8 +62,8 @@ def rng(request: pytest.FixtureRequest) -> random.Random:
 
 @pytest.fixture(autouse=True)
 def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Each test in tests/integration must end with no process, descriptor or thread of its own."""
-    if INTEGRATION not in request.path.parents:
+    """Each test with real processes must end with no process, descriptor or thread of its own."""
+    if WATCHED.isdisjoint(request.path.parents):
         yield
         return
     with nothing_left_behind():

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from parmap._calls.stream import ResultIterator as ResultIterator
     from parmap._limits import Retry as Retry
+    from parmap._task import current_task as current_task
+    from parmap._task import in_worker as in_worker
     from parmap._worker.member import report_ready as report_ready
     from parmap.channel import Channel as Channel
     from parmap.channel import Duplex as Duplex
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from parmap.mapping import parallel_imap as parallel_imap
     from parmap.mapping import parallel_map as parallel_map
     from parmap.mapping import parallel_starmap as parallel_starmap
+    from parmap.observe.profile import profile as profile
     from parmap.observe.progress import Progress as Progress
     from parmap.options import Restart as Restart
     from parmap.pool import Pool as Pool
@@ -87,6 +90,8 @@ _HOMES = {
     "Worker": "parmap.workers",
     "Restart": "parmap.options",
     "Retry": "parmap._limits",
+    "current_task": "parmap._task",
+    "in_worker": "parmap._task",
     "report_ready": "parmap._worker.member",
     "Channel": "parmap.channel",
     "Sender": "parmap.channel",
@@ -105,6 +110,7 @@ _HOMES = {
     "SharedDict": "parmap.shared.dicts",
     "SharedList": "parmap.shared.lists",
     "Progress": "parmap.observe.progress",
+    "profile": "parmap.observe.profile",
     "CallTimeoutError": "parmap.errors",
     "TaskTimeoutError": "parmap.errors",
     "ParmapError": "parmap.errors",
@@ -165,10 +171,13 @@ __all__ = [  # pyright wants the literal names
     "WorkerGroup",
     "WorkerLostError",
     "WorkerStartError",
+    "current_task",
     "failure_of",
+    "in_worker",
     "parallel_imap",
     "parallel_map",
     "parallel_starmap",
+    "profile",
     "report_ready",
     "run_workers",
     "select",

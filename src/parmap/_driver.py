@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import contextmanager
+from time import perf_counter_ns as clock
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
-from parmap._calls import surroundings
+from parmap._calls import profiling, surroundings
+from parmap._calls.hearsay import hearsay
 from parmap._calls.references import References
 from parmap._calls.remote import Ended, Lost, RemoteCall, Report, next_in
-from parmap._calls.statistics import PoolStatistics
-from parmap._calls.verdicts import closed, error_of
+from parmap._calls.statistics import PoolStatistics, statistics_of
+from parmap._calls.verdicts import closed, error_of, refused
 from parmap._core import commands as cmd
 from parmap._core import events as ev
-from parmap._core.states import WorkerState
 from parmap._launch.peer import Peer
 from parmap._loop import Loop
 from parmap._watching import dump_stacks_on_request, new_scheduler
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from queue import SimpleQueue
 
+    from parmap._calls.hearsay import Said
     from parmap._launch.base import Launcher
     from parmap._loop import Claims
 
@@ -68,19 +69,16 @@ class Driver(Loop[ev.Event, cmd.Command]):
     def open(self, call: RemoteCall) -> None:
         """Serve a call from now on."""
         if self._closing or not self.alive:
-            raise PoolClosedError(self._why_closed())
+            raise refused(self.name, self._broken, self._pid)
         self._calls[call.id] = call
         if self._over.is_set():  # the loop did not see it any more
             self._calls.pop(call.id, None)
-            raise PoolClosedError(self._why_closed())
+            raise refused(self.name, self._broken, self._pid)
 
     def wait_for(
         self, mailbox: SimpleQueue[T], timeout: float | None, own: int, *, insist: bool
     ) -> T | None:
-        """The next thing in a mailbox, or None if nothing comes within `timeout` seconds.
-
-        Whoever waits, drives.
-        """
+        """The next thing in a mailbox, or None if none comes in time.  Whoever waits, drives."""
         end = None if timeout is None else time.monotonic() + timeout
         left = timeout
         while mailbox.empty():
@@ -146,31 +144,7 @@ class Driver(Loop[ev.Event, cmd.Command]):
 
     def statistics(self) -> PoolStatistics:
         """What there is and what has been, in numbers, as of a moment ago."""
-        core = self._scheduler
-        # One C call each, so that nothing changes within a copy: the loop goes on meanwhile.
-        workers, calls = list(core.workers.values()), list(core.calls.values())
-        states = [worker.state for worker in workers]
-        chunks = [chunk for worker in workers for chunk in list(worker.chunks)]
-        tally = core.tally
-        return PoolStatistics(
-            workers=len(workers),
-            busy=states.count(WorkerState.BUSY),
-            idle=states.count(WorkerState.IDLE),
-            calls=len(calls),
-            waiting=sum(call.waiting + len(call.resting) for call in calls),
-            running=sum(chunk.stop - chunk.next for chunk in chunks),
-            done=tally.items,
-            lost=tally.lost,
-            timed_out=tally.late,
-            retried=tally.retried,
-            recycled=tally.recycled,
-            started=self._started,
-        )
-
-    def _why_closed(self) -> str:
-        if self._pid != os.getpid():
-            return f"{self.name} belongs to the process that made it; make one of your own here"
-        return f"{self.name} has been shut down" + (f": {self._broken}" if self._broken else "")
+        return statistics_of(self._scheduler, self._started)
 
     def _open_calls(self) -> int:
         return len(self._calls)
@@ -194,6 +168,7 @@ class Driver(Loop[ev.Event, cmd.Command]):
                 self._tell(ev.ChunkCut(peer.number, frame.chunk, frame.first))
             case fr.READY:
                 up = frame.extra == 0
+                peer.ready_at = None if up else clock()
                 self._tell(ev.WorkerUp(peer.number) if up else ev.WorkerReady(peer.number))
             case fr.INIT_FAILED:
                 self._tell(ev.InitializerFailed(peer.number, bytes(frame.segments[0])))
@@ -203,10 +178,23 @@ class Driver(Loop[ev.Event, cmd.Command]):
     def _bury(self, peer: Peer, exitcode: int | None, running: int) -> None:
         self._tell(ev.WorkerDied(peer.number, exitcode, running, peer))
 
+    def _pass_on(self, said: Said) -> None:
+        call = self._scheduler.call_of(said.worker, said.chunk)
+        if call not in self._calls or not self._calls[call].overhear(said):
+            hearsay.serve()
+
+    def _ask_to_deliver(self) -> None:
+        for call in self._calls.values():
+            call.overhear(hearsay)
+
     def _hear_results(self, peer: Peer, frame: Frame) -> None:
         failed: tuple[int, ...] = ()
+        if profiling.on or frame.flags & fr.FLAG_TIMES:
+            self._tell_profile(peer, frame)
         if frame.flags & fr.FLAG_FAILURES:
             failed = tuple(frame.first + place for place in error_positions(frame.segments))
+        last = bool(frame.flags & fr.FLAG_LAST)
+        weight = (peer.weights.pop if last else peer.weights.get)(frame.chunk, 0.0)
         self._tell(
             ev.ResultsArrived(
                 peer.number,
@@ -216,12 +204,20 @@ class Driver(Loop[ev.Event, cmd.Command]):
                 failed,
                 retried=bool(frame.flags & fr.FLAG_RETRIED),
                 bloated=bool(frame.flags & fr.FLAG_BLOATED),
-                last=bool(frame.flags & fr.FLAG_LAST),
+                last=last,
                 elapsed=frame.extra * 1e-9,
-                nbytes=sum(map(len, frame.segments)),
+                nbytes=max(sum(map(len, frame.segments)), int(weight * frame.count)),
                 payload=Report(frame, worker=peer.name, pid=peer.pid),
             )
         )
+
+    def _tell_profile(self, peer: Peer, frame: Frame) -> None:
+        """What a worker has measured goes to the record of the call."""
+        times = frame.segments.pop() if frame.flags & fr.FLAG_TIMES else None
+        worker = self._scheduler.workers.get(peer.number)
+        call = self._calls.get(worker.chunks[0].call) if worker and worker.chunks else None
+        if call is not None and call.record is not None:
+            call.record.came(peer, frame, times)
 
     # ------------------------------------------------------------------ what the core commands
 
@@ -277,7 +273,7 @@ class Driver(Loop[ev.Event, cmd.Command]):
         self._started += 1
         name = f"{self.name}-{self._started}"
         now = surroundings.encoded()  # its initializer, too, finds what the caller could import
-        adopt = Frame(fr.ADOPT, segments=[now.data])
+        adopt = surroundings.frame_of(now)
         try:
             self._crew.start(worker, name, adopt, self._setup(name)).surroundings = now
         # Whatever the system, or a start method of the stdlib, objects to.
@@ -297,11 +293,19 @@ class Driver(Loop[ev.Event, cmd.Command]):
             return
         if peer.surroundings is not call.surroundings:
             peer.surroundings = call.surroundings
-            peer.post(Frame(fr.ADOPT, segments=[call.surroundings.data]))
+            peer.post(surroundings.frame_of(call.surroundings, peer.number))
+        if peer.cpus != call.cpus:
+            peer.cpus = call.cpus
+            peer.post(Frame(fr.CPUS, extra=call.cpus))
+        record, began = call.record, clock()
         with self._packing_here():
             frame, done = call.chunk_frame(command)  # pickling: user code
         if not call.is_alone:
             self._forget(self._references.lend(peer, call, frame))
+        if record is not None and record.is_asked:
+            frame.flags |= fr.FLAG_TIMED
+            record.sends(peer, call, frame, began)
+        peer.weights[frame.chunk] = frame.nbytes / frame.count
         peer.post(frame, done)
         self._crew.flush(peer)
 

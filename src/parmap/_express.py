@@ -13,10 +13,12 @@ import itertools
 import time
 from typing import TYPE_CHECKING, Any
 
-from parmap._calls import surroundings
+from parmap._calls import profiling, surroundings
+from parmap._calls.recording import clock
 from parmap._calls.references import named
 from parmap._calls.remote import RemoteCall
 from parmap._core import events as ev
+from parmap._cpus import share
 from parmap._hold import Hold
 from parmap._wire import frames as fr
 from parmap._wire.blocks import dump_block, load_block
@@ -49,6 +51,7 @@ def express(
     block = dump_block(items)
     if block is None or len(block) > MOST_BYTES:
         return None
+    began = clock()
     here = surroundings.encoded()
     hold = Hold(driver._crew.interrupt)
     hold.begin()
@@ -57,17 +60,21 @@ def express(
             return None
         try:
             ride = _Ride(driver, bytes(function.data), len(items))
-            if not ride.leave(here, block):
+            if not ride.leave(here, block, share(min(cap, len(items)))):
                 return None
             results = ride.arrive()
             if results is not None:
                 driver._scheduler.came_ahead(len(results))
+                if profiling.on:
+                    ride.tell_profile(fn, cap, len(block), began)
                 return results
             call = RemoteCall(
                 driver, function, star=False, cap=cap, chunksize=None,
                 on_failure=ev.OnFailure.STOP, surroundings=here, codec=Codec("to worker"),
                 by_reference=True,
             )  # fmt: skip
+            if profiling.on:
+                call.record = profiling.begin(fn, "workers", cap)
             ride.become(call, items)
             return call
         finally:
@@ -90,7 +97,7 @@ class _Ride:
         self._chunk = 0
         self._frames: list[Frame] = []  # what has come instead of the results
 
-    def leave(self, here: object, block: bytes) -> bool:
+    def leave(self, here: object, block: bytes, cpus: int) -> bool:
         """Send the chunk, if there is a worker that is ready for it."""
         driver = self._driver
         if driver._inbox or driver._commands or driver._calls or driver._closing:
@@ -103,6 +110,9 @@ class _Ride:
         if peer.surroundings is not here or peer.backlog or not peer.open:
             return False
         self._peer, self._chunk = peer, choice[1]
+        if peer.cpus != cpus:
+            peer.cpus = cpus
+            peer.send(Frame(fr.CPUS, extra=cpus))
         peer.functions[key] = next(_scopes)
         peer.send(
             Frame(
@@ -125,6 +135,13 @@ class _Ride:
             return None
         return list(load_block(frame.segments[0]))
 
+    def tell_profile(self, fn: Callable[..., Any], cap: int, nbytes: int, began: int) -> None:
+        """All went well; what a profile may know of it."""
+        record, (frame,) = profiling.shared(fn, "short", cap), self._frames
+        if record is not None:
+            peer = self._peer
+            record.went(peer.name, peer.pid, self._count, frame.extra, nbytes, began)
+
     def become(self, call: RemoteCall, items: Sequence[Any]) -> None:
         """An ordinary call, of which all items are on their way."""
         driver = self._driver
@@ -132,4 +149,4 @@ class _Ride:
         driver.open(call)
         driver._tell(ev.SentAhead(opened, self._peer.number, self._chunk))
         for frame in self._frames:
-            driver._hear(self._peer, frame)
+            driver._heard(self._peer, frame)

@@ -70,10 +70,11 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one call allows its items: seconds for one run, and further runs."""
+    """What one call sets its items: seconds for one run, further runs, and a seed."""
 
     task_timeout: float | None = None
     retry: Retry | None = None
+    seed: int | None = None
 
     def policy(self) -> RetryPolicy:
         """The same, as the core takes it."""
@@ -91,15 +92,31 @@ class Limits:
     def over(self, default: Limits) -> Limits:
         """These, and what they leave open from the others."""
         timeout = default.task_timeout if self.task_timeout is None else self.task_timeout
-        return Limits(timeout, self.retry or default.retry)
+        return Limits(timeout, self.retry or default.retry, self.seed)
 
 
 NO_LIMITS = Limits()
 
 
-def check_limits(task_timeout: object, retry: object) -> Limits:
-    """The two options of a call that its items are limited by."""
-    return Limits(check_timeout("task_timeout", task_timeout, least=1e-6), check_retry(retry))
+def check_limits(task_timeout: object, retry: object, seed: object = None) -> Limits:
+    """The options of a call that hold for each item by itself."""
+    return Limits(
+        check_timeout("task_timeout", task_timeout, least=1e-6),
+        check_retry(retry),
+        check_seed(seed),
+    )
+
+
+def check_seed(value: object) -> int | None:
+    """None, or an int of any size and sign."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+        raise TypeError(
+            f"seed must be an int or None, not {type(value).__name__}: for a generator of your own,"
+            " draw an int from it"
+        )
+    return value.__index__()  # takes NumPy's integers, too
 
 
 def check_timeout(name: str, value: object, *, least: float = 0.0) -> float | None:

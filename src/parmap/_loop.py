@@ -15,21 +15,24 @@ taken from the queue before it is obeyed, and no state is half-changed while use
 
 from __future__ import annotations
 
-import atexit
 import os
 import threading
 import time
-import weakref
 from collections import deque
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
+from parmap import _living
+from parmap._calls.hearsay import hearsay
 from parmap._hold import Hold
 from parmap._launch.crew import Crew
+from parmap._memory import pages
+from parmap._overhearing import Overhearing, follows_words
 from parmap._wheel import Wheel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from parmap._calls.hearsay import Said
     from parmap._launch.base import Launcher
     from parmap._launch.peer import Peer
     from parmap._wire.frames import Frame
@@ -40,8 +43,6 @@ E_contra = TypeVar("E_contra", contravariant=True)
 
 # Per channel: its identity (two numbers), and how many messages had been sent through it.
 Claims = list[tuple[int, int, int]]
-
-_loops: weakref.WeakSet[Loop[Any, Any]] = weakref.WeakSet()
 
 
 class Core(Protocol[E_contra, C]):
@@ -62,6 +63,9 @@ class Loop(Generic[E, C]):
         self._core = core
         self._overdue = overdue
         self._crew = Crew(launcher)
+        self._overhearing = Overhearing(
+            self._crew, self._pass_on, self._ask_to_deliver, self._wake_for_words
+        )
         self._inbox: deque[E] = deque()
         self._awake = False
         self._commands: deque[C] = deque()
@@ -71,11 +75,7 @@ class Loop(Generic[E, C]):
         self._wheel = Wheel()
         self._thread = threading.Thread(target=self._run, name=f"{name}-driver", daemon=True)
         self._thread.start()
-        _loops.add(self)
-        # Anew each time, so that it is called before what was registered meanwhile: before
-        # multiprocessing joins its children, among which are workers that it has started for us.
-        atexit.unregister(finish_all)
-        atexit.register(finish_all)
+        _living.register(self)
 
     # ------------------------------------------------------------------ for any thread
 
@@ -154,6 +154,11 @@ class Loop(Generic[E, C]):
         return self._pid == os.getpid() and not self._over.is_set()
 
     @property
+    def drives_here(self) -> bool:
+        """Whether this very thread is at the wheel."""
+        return self._wheel.mine
+
+    @property
     def thread(self) -> threading.Thread:
         """The one that drives."""
         return self._thread
@@ -191,6 +196,7 @@ class Loop(Generic[E, C]):
         finally:
             while not self._wheel.take_as_owner():
                 self._wheel.doze()
+            pages.forget()
             self._crew.end()  # somebody is left only if the loop broke
             self._over.set()
             self._wheel.give()  # whoever has asked for it finds nothing to do
@@ -249,17 +255,35 @@ class Loop(Generic[E, C]):
         self._catch_up()
         if self._core.over:
             return
+        self._overhearing.begin_turn()
         patience = self._patience()
-        if longest is not None and (patience is None or longest < patience):
-            patience = longest
+        for limit in (longest, pages.tidy()):
+            if limit is not None and (patience is None or limit < patience):
+                patience = limit
         for peer, frame in self._crew.wait(patience):
             if frame is not None:
-                self._hear(peer, frame)
+                self._heard(peer, frame)
             else:
+                self._overhearing.take()
                 self._bury(peer, *peer.bury())
+        if self._crew.spoken:
+            self._overhearing.take()
         if self._patience() == 0:
             self._tell(self._overdue)
         self._catch_up()
+
+    def _heard(self, peer: Peer, frame: Frame) -> None:
+        """What was said before this comes first."""
+        if follows_words(frame):
+            self._overhearing.take()
+        self._hear(peer, frame)
+
+    def _wake_for_words(self) -> None:
+        """From the thread that has delivered so much that workers may go on."""
+        if self._wheel.holder is None:
+            self._wheel.ring()
+        else:
+            self._crew.wake()
 
     def _catch_up(self) -> None:
         """Obey what was commanded and hear what callers have said, until there is neither."""
@@ -285,6 +309,13 @@ class Loop(Generic[E, C]):
         """A worker has said something."""
         raise NotImplementedError
 
+    def _pass_on(self, said: Said) -> None:
+        """A worker has said this beside its frames: have it delivered, whoever comes for it."""
+        hearsay.serve()
+
+    def _ask_to_deliver(self) -> None:
+        """There is so much to deliver that workers have to wait: whoever waits for them shall help."""
+
     def _bury(self, peer: Peer, exitcode: int | None, running: int) -> None:
         """A worker is dead, and all that it had said has been heard."""
         raise NotImplementedError
@@ -304,35 +335,3 @@ class Loop(Generic[E, C]):
     def _ended(self) -> None:
         """The loop is over (`_broken`, if that is why): leave nobody waiting."""
         raise NotImplementedError
-
-
-def living_loops() -> list[Loop[Any, Any]]:
-    """Return this process's loops that have not ended."""
-    return [loop for loop in list(_loops) if loop.alive]
-
-
-def signal_all_workers(number: int) -> None:
-    """Send a signal to every worker of this process."""
-    for loop in list(_loops):
-        for peer in list(loop._crew.members.values()):
-            peer.send_signal(number)
-
-
-def finish_all() -> None:
-    """At exit: let every loop end in an orderly way, then wait until its workers are gone."""
-    loops = list(_loops)
-    for loop in loops:
-        loop.finish()
-    for loop in loops:
-        loop.join()
-
-
-def _disown_all() -> None:
-    """In a forked child: the loops are the parent's; only copies of their descriptors are here."""
-    for loop in list(_loops):
-        loop.disown()
-    _loops.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_disown_all)

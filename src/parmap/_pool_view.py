@@ -7,12 +7,13 @@ from concurrent.futures import Executor, Future, wait
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 from parmap import options
+from parmap._calls.executor_map import executor_map
 from parmap._calls.submit import submit
 from parmap._limits import Limits, check_limits
 from parmap.errors import PoolClosedError, SerializationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from parmap._calls.statistics import PoolStatistics
     from parmap._limits import Retry
@@ -56,11 +57,29 @@ class PoolView(Executor):
             SerializationError: the function or an argument cannot be pickled.
         """
         options.check_callable(fn)
-        if self._closed:
-            raise PoolClosedError(f"{self!r} has been shut down; its pool has not")
+        self._check_open()
         future = submit(self.pool._driver, fn, args, kwargs, self.limits)
         self._futures.add(future)
         return future
+
+    def map(
+        self,
+        fn: Callable[..., R],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[R]:
+        """As `Pool.map`, each item within the view's limits."""
+        self._check_open()
+        return executor_map(
+            self.pool._driver, self.max_workers, fn, iterables, timeout, chunksize, buffersize,
+            self.limits, self._futures.add,
+        )  # fmt: skip
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise PoolClosedError(f"{self!r} has been shut down; its pool has not")
 
     def kill(self, future: Future[Any]) -> bool:
         """As `Pool.kill`."""

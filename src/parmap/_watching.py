@@ -65,6 +65,6 @@ def dump_stacks_on_request() -> None:
 
 @runs_at_once
 def _forward(signum: int, frame: object) -> None:
-    from parmap._loop import signal_all_workers
+    from parmap._living import signal_all_workers
 
     signal_all_workers(signal.SIGUSR1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 from parmap import options
 from parmap._calls.deadline import Deadline
@@ -14,10 +14,12 @@ from parmap._opening import express_call, items_of, open_source
 from parmap.observe.progress import ProgressReporter
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable
     from concurrent.futures import Executor
 
     from parmap._limits import Retry
+    from parmap._map_options import CallOptions, MapOptions, OnErrorRaises, StreamOptions
     from parmap.errors import TaskFailure
     from parmap.observe.progress import Progress
 
@@ -25,33 +27,6 @@ A = TypeVar("A")
 B = TypeVar("B")
 C = TypeVar("C")
 R = TypeVar("R")
-
-OnErrorRaises = Literal["raise", "group"]
-
-
-class CallOptions(TypedDict, total=False):
-    """The options that do not change the type of the result."""
-
-    max_workers: int | None
-    chunksize: int | None
-    task_timeout: float | None
-    timeout: float | None
-    retry: Retry | int | None
-    progress: bool | str | Callable[[Progress], object]
-    pool: Executor | None
-
-
-class MapOptions(CallOptions, total=False):
-    """... and for several iterables."""
-
-    strict: bool
-
-
-class StreamOptions(MapOptions, total=False):
-    """... and for a stream of results."""
-
-    ordered: bool
-    buffersize: int | None
 
 
 # fmt: off
@@ -100,6 +75,8 @@ def parallel_map(
     progress: bool | str | Callable[[Progress], object] = False,
     strict: bool = False,
     pool: Executor | None = None,
+    seed: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> list[Any]:
     """Like ``list(map(fn, items, *more))``, in parallel processes; results in the order of the items.
 
@@ -109,6 +86,9 @@ def parallel_map(
 
     What does *not* travel: workers see importable modules as imported, not as changed at run time;
     arguments and results are copies; what a worker mutates stays there.
+
+    What an item prints, logs or warns of goes through this process's streams, handlers and filters,
+    in the calling thread, and is there before the call returns.
 
     Blocks until every item has an outcome, or one has failed (see `on_error`).  When it returns or
     raises, none of its items runs on: a worker inside one gets 0.1 s, then SIGTERM, and a second
@@ -132,11 +112,17 @@ def parallel_map(
             raised and the rest is cancelled.  ``"group"``: everything runs, then one
             `TaskErrorGroup` with every failure.  ``"return"``: a `TaskFailure` stands in the place
             of each failed item.
-        progress: True or a label for a bar on stderr, or a callback taking a `Progress`, called
-            in the calling thread.
+        progress: True or a label for a bar on stderr (only where that is a terminal or a notebook,
+            unless ``PARMAP_PROGRESS=1``), or a callback taking a `Progress`, called in the calling
+            thread.
         strict: iterables of unequal length raise `ValueError`, as in `zip`; else the shortest one
             ends the map.
         pool: the `Pool` whose workers serve the call (then without `max_workers`).
+        seed: an int makes randomness reproducible, item by item, whatever runs them where and in
+            what order: `random` and NumPy's global generator are seeded from `seed` and the item's
+            index; ``current_task().seed`` is for ``numpy.random.default_rng``.
+        checkpoint: the path of a file that keeps each finished item: a call that is run again runs
+            only what is missing there.  Changed source or versions warn.  The file stays.
 
     Returns:
         The list of results; what ``map`` would have given.
@@ -150,6 +136,7 @@ def parallel_map(
         SerializationError: the function, an argument or a result cannot be pickled.
         WorkerStartError: no worker could be started.
         PoolClosedError: `pool` was shut down.
+        ParmapError, OSError: the file of `checkpoint` is in use; or cannot be written.
         TypeError, ValueError: an argument of the call itself is wrong; nothing has run then.
 
     Example:
@@ -158,10 +145,10 @@ def parallel_map(
         [0, 1, 4, 9, 16]
     """
     mode, shown = options.check_on_error(on_error), options.check_progress(progress)
-    limits = check_limits(task_timeout, retry)
+    limits = check_limits(task_timeout, retry, seed)
     deadline = Deadline(check_timeout("timeout", timeout))
     usual = chunksize is None and not more and mode == "raise" and shown is False
-    if usual and timeout is None and limits == NO_LIMITS:
+    if usual and timeout is None and checkpoint is None and limits == NO_LIMITS:
         outcome = express_call(pool, fn, items, max_workers)
         if isinstance(outcome, list):
             return outcome
@@ -171,7 +158,7 @@ def parallel_map(
     inputs, star = items_of(items, more, strict=strict)
     source = open_source(
         fn, star=star, max_workers=max_workers, chunksize=chunksize, pool=pool, limits=limits,
-        on_failure=OnFailure.STOP if mode == "raise" else OnFailure.CONTINUE,
+        on_failure=OnFailure.STOP if mode == "raise" else OnFailure.CONTINUE, checkpoint=checkpoint,
     )  # fmt: skip
     reporter = ProgressReporter(shown, options.length_of(inputs))
     return gather(source, inputs, mode, reporter, deadline)
@@ -202,6 +189,8 @@ def parallel_starmap(
     on_error: options.OnError = "raise",
     progress: bool | str | Callable[[Progress], object] = False,
     pool: Executor | None = None,
+    seed: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> list[Any]:
     """Like ``[fn(*t) for t in argument_tuples]``, in parallel processes.
 
@@ -210,8 +199,8 @@ def parallel_starmap(
     Args:
         fn: called once for each tuple, in a worker.
         argument_tuples: the arguments of each call.
-        max_workers, chunksize, task_timeout, timeout, retry, on_error, progress, pool: as in
-            `parallel_map`.
+        max_workers, chunksize, task_timeout, timeout, retry: as in `parallel_map`.
+        on_error, progress, pool, seed, checkpoint: as in `parallel_map`.
 
     Returns:
         The list of results, in the order of the tuples.
@@ -225,12 +214,12 @@ def parallel_starmap(
         [32, 9]
     """
     mode, shown = options.check_on_error(on_error), options.check_progress(progress)
-    limits = check_limits(task_timeout, retry)
+    limits = check_limits(task_timeout, retry, seed)
     deadline = Deadline(check_timeout("timeout", timeout))
     options.check_iterables([argument_tuples])
     source = open_source(
         fn, star=True, max_workers=max_workers, chunksize=chunksize, pool=pool, limits=limits,
-        on_failure=OnFailure.STOP if mode == "raise" else OnFailure.CONTINUE,
+        on_failure=OnFailure.STOP if mode == "raise" else OnFailure.CONTINUE, checkpoint=checkpoint,
     )  # fmt: skip
     reporter = ProgressReporter(shown, options.length_of(argument_tuples))
     return gather(source, argument_tuples, mode, reporter, deadline)
@@ -284,6 +273,8 @@ def parallel_imap(
     progress: bool | str | Callable[[Progress], object] = False,
     strict: bool = False,
     pool: Executor | None = None,
+    seed: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> ResultIterator[Any]:
     """Like `parallel_map`, but lazy: an iterator of results, for streams and endless inputs.
 
@@ -300,7 +291,8 @@ def parallel_imap(
         ordered: False gives results as they finish.
         buffersize: the most items between the input and the results taken; None: enough to keep
             every worker busy, bounded in bytes too.
-        max_workers, chunksize, task_timeout, retry, progress, strict, pool: as in `parallel_map`.
+        max_workers, chunksize, task_timeout, retry, progress, strict, pool, seed, checkpoint: as
+            in `parallel_map`; ``next`` gives no result that is not stored.
         timeout: seconds from this call on; it strikes only where the next result is not ready.
         on_error: ``"raise"``: an item's failure is raised in its place, after every earlier result
             (``ordered=False``: when it is seen); ``"group"``: after the last result, one
@@ -321,7 +313,7 @@ def parallel_imap(
         [0, 1, 4, 9]
     """
     mode, shown = options.check_on_error(on_error), options.check_progress(progress)
-    limits = check_limits(task_timeout, retry)
+    limits = check_limits(task_timeout, retry, seed)
     deadline = Deadline(check_timeout("timeout", timeout))
     limit = options.check_buffersize(buffersize)
     inputs, star = items_of(items, more, strict=strict)
@@ -330,7 +322,7 @@ def parallel_imap(
         on_failure = OnFailure.FINISH_EARLIER if ordered else OnFailure.STOP
     source = open_source(
         fn, star=star, max_workers=max_workers, chunksize=chunksize, pool=pool, limits=limits,
-        on_failure=on_failure,
+        on_failure=on_failure, checkpoint=checkpoint,
     )  # fmt: skip
     reporter = ProgressReporter(shown, options.length_of(inputs))
     return open_stream(

@@ -7,12 +7,13 @@ import inspect
 import math
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, SupportsIndex
+from typing import Literal, NoReturn, SupportsIndex
 
 from parmap import _nesting
+from parmap._cpus import usable_cpus as usable_cpus
 from parmap._words import short_repr
 
 OnError = Literal["raise", "group", "return"]
@@ -50,8 +51,10 @@ class Restart:
 
 
 def check_callable(fn: object, name: str = "fn") -> None:
-    """Refuse what cannot be called, with the usual reason for it."""
+    """Refuse what cannot be called, with the usual reason for it; and what has to be awaited."""
     if callable(fn):
+        if getattr(getattr(fn, "__code__", None), "co_flags", 0) & _ASYNCHRONOUS:
+            _refuse_coroutine_function(fn, name)
         return
     cure = "pass the function itself, not the result of calling it: `fn`, not `fn()`"
     if isinstance(fn, Iterator):
@@ -61,12 +64,26 @@ def check_callable(fn: object, name: str = "fn") -> None:
     raise TypeError(f"{name} must be callable, not {type(fn).__name__}: {cure}")
 
 
+_ASYNCHRONOUS = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+
+
+def _refuse_coroutine_function(fn: object, name: str) -> NoReturn:
+    called = getattr(fn, "__name__", "fn")
+    raise TypeError(
+        f"{name} is a coroutine function (`async def {called}`), and calling it runs nothing:"
+        f" pass a plain function, for example one that returns asyncio.run({called}(x))"
+    )
+
+
 def check_iterables(iterables: Iterable[object]) -> None:
     """Refuse items that cannot be iterated over."""
     for position, items in enumerate(iterables):
         if not isinstance(items, Iterable) and not hasattr(type(items), "__getitem__"):
             name = "items" if position == 0 else f"more[{position - 1}]"
-            raise TypeError(f"{name} must be an iterable, not {type(items).__name__}")
+            cure = "for a single item, write [item]"
+            if callable(items):
+                cure = "the function goes first, the items second"
+            raise TypeError(f"{name} must be an iterable, not {type(items).__name__}: {cure}")
 
 
 def length_of(items: Iterable[object]) -> int | None:
@@ -77,13 +94,18 @@ def length_of(items: Iterable[object]) -> int | None:
 def check_count(name: str, value: object, *, least: int, most: int = sys.maxsize) -> int:
     """An int within bounds (bool is none)."""
     if isinstance(value, bool) or not isinstance(value, SupportsIndex):
-        raise TypeError(f"{name} must be an int or None, not {type(value).__name__}")
+        cure = f": write {value}, without quotes" if _is_number_in_quotes(value) else ""
+        raise TypeError(f"{name} must be an int or None, not {type(value).__name__}{cure}")
     number = value.__index__()  # takes NumPy's integers, too
     if number < least:
         raise ValueError(f"{name} must be at least {least}, not {number}")
     if number > most:
         raise ValueError(f"{name} must be at most {most}, not {number}")
     return number
+
+
+def _is_number_in_quotes(value: object) -> bool:
+    return isinstance(value, str) and value.isascii() and value.isdigit()
 
 
 def check_seconds(name: str, value: object, *, unit: str = " of seconds") -> float:
@@ -169,9 +191,43 @@ def callers_line() -> str:
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
+def warn_caller(text: str, category: type[Warning] = UserWarning) -> None:
+    """Warn of something, and name the line of the user's own code that has called us."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, category, stacklevel=level)
+
+
+def check_checkpoint(value: object) -> str | None:
+    """`None`, or the path of a file; absolute, for the program may change its folder."""
+    if value is None:
+        return None
+    path = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(path, str):
+        raise TypeError(
+            "checkpoint must be the path of a file (str or os.PathLike) or None,"
+            f" not {short_repr(value)}"
+        )
+    if not path or "\0" in path:
+        raise ValueError(f"checkpoint must be the path of a file or None, not {path!r}")
+    return os.path.abspath(path)
+
+
 def check_buffersize(value: object) -> int | None:
     """`None` adapts, an int >= 1 is kept."""
     return None if value is None else check_count("buffersize", value, least=1)
+
+
+def check_executor_buffersize(value: object) -> int | None:
+    """As `Executor.map` checks it, in its words."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+        raise TypeError(f"buffersize must be an integer or None, not {type(value).__name__}")
+    if (number := value.__index__()) < 1:
+        raise ValueError(f"buffersize must be None or > 0, not {number}")
+    return number
 
 
 def check_on_error(value: object) -> OnError:
@@ -208,16 +264,37 @@ def check_max_workers(value: object, *, least: int = 0) -> int:
     """The number of workers asked for; `None` is as many as there are usable CPUs."""
     if value is None:
         return default_workers()
-    return check_count("max_workers", value, least=least, most=MOST_WORKERS)
+    if least and isinstance(value, int) and value < least:
+        # In the words of concurrent.futures.
+        raise ValueError(f"max_workers must be greater than {least - 1}, not {value}")
+    number = check_count("max_workers", value, least=least)
+    if number > MOST_WORKERS:
+        raise ValueError(
+            f"max_workers must be at most {MOST_WORKERS}, not {number}: it is the number of"
+            f" processes, and more than the usable CPUs ({usable_cpus()}) are seldom faster;"
+            " any number of items is shared out among them"
+        )
+    return number
+
+
+def check_cap(max_workers: object, *, apart: bool) -> int:
+    """The most workers that a call may have; 0: it runs in this process.
+
+    Within a worker it has no more than the outer call leaves idle.  Where that is the worker's own
+    CPU and nothing else, another process would only cost time: it gets one if it has asked for
+    workers, or if it needs one `apart` (an item that shall be ended cannot run in here).
+    """
+    cap = check_max_workers(max_workers)
+    if _nesting.budget is None or cap == 0:
+        return cap
+    cap = min(cap, _nesting.budget)
+    return 0 if cap == 1 and max_workers is None and not apart else cap
 
 
 def default_workers() -> int:
-    """`PARMAP_MAX_WORKERS`, or the usable CPUs; in a worker what the outer call leaves idle.
-
-    Where that is no more than the worker's own CPU, a second process would only get in its way: 0.
-    """
+    """`PARMAP_MAX_WORKERS`, or the usable CPUs; in a worker what the outer call leaves idle."""
     if _nesting.budget is not None:
-        return _nesting.budget if _nesting.budget > 1 else 0
+        return _nesting.budget
     asked = os.environ.get("PARMAP_MAX_WORKERS", "").strip()
     if not asked:
         return usable_cpus()
@@ -230,31 +307,3 @@ def default_workers() -> int:
             f"the environment variable PARMAP_MAX_WORKERS must be a number of workers, not {asked!r}"
         )
     return number
-
-
-def usable_cpus() -> int:
-    """The CPUs that this process may use: its affinity, and its cgroup's quota rounded up.
-
-    >>> usable_cpus() >= 1
-    True
-    """
-    affinity = getattr(os, "sched_getaffinity", None)  # not on every system
-    cpus = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
-    quota = _cgroup_quota()
-    return max(1, cpus if quota is None else min(cpus, math.ceil(quota)))
-
-
-def _cgroup_quota() -> float | None:
-    """CPUs granted by the cgroup (v2, then v1), or None: no limit, or not Linux."""
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return None if quota == "max" else int(quota) / int(period)
-    except (OSError, ValueError):
-        pass  # no cgroup v2 here
-    try:
-        folder = Path("/sys/fs/cgroup/cpu")
-        quota_us = int((folder / "cpu.cfs_quota_us").read_text())
-        period_us = int((folder / "cpu.cfs_period_us").read_text())
-    except (OSError, ValueError):
-        return None
-    return quota_us / period_us if quota_us > 0 and period_us > 0 else None

@@ -12,28 +12,28 @@ from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from parmap import options
-from parmap._calls import surroundings
+from parmap._calls.executor_map import executor_map
+from parmap._calls.hearsay import hearsay
 from parmap._calls.inline import InlineSource
-from parmap._calls.references import named
-from parmap._calls.remote import RemoteCall, encode_function
+from parmap._calls.opening import remote_call
+from parmap._calls.remote import RemoteCall
 from parmap._calls.run import RemoteSource, Source
 from parmap._calls.submit import kill, submit
 from parmap._driver import Driver
 from parmap._launch import launcher_for
 from parmap._launch.setup import Setup
-from parmap._limits import NO_LIMITS, Limits, check_limits
+from parmap._limits import check_limits
 from parmap._pool_view import PoolView
-from parmap._wire.pickling import Codec
 from parmap._words import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
     from multiprocessing.context import BaseContext
     from types import TracebackType
 
     from parmap._calls.statistics import PoolStatistics
     from parmap._core.events import OnFailure
-    from parmap._limits import Retry
+    from parmap._limits import Limits, Retry
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -131,6 +131,47 @@ class Pool(Executor):
         options.check_callable(fn)
         return submit(self._driver, fn, args, kwargs)
 
+    def map(
+        self,
+        fn: Callable[..., R],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[R]:
+        """`Executor.map`: an iterator over ``fn(*args)`` for ``args in zip(*iterables)``, in order.
+
+        As in the standard library the input is read here and now, all of it (with `buffersize` a
+        part), and runs whether or not anybody takes the results.  ``next`` blocks until the next
+        result is there.  After an error the iterator is exhausted, and what had not been sent to a
+        worker is cancelled; so it is when the iterator is closed or dropped half-way.  `parallel_imap`
+        is the lazy map that adapts to its consumer and leaves nothing running.
+
+        Args:
+            fn: called once for each tuple of arguments, in a worker.
+            *iterables: its arguments; the shortest one ends the map.
+            timeout: seconds from this call on; it strikes where the next result is not ready.
+            chunksize: items per message.
+            buffersize: the most chunks whose results have not been taken yet (Python 3.14 has it,
+                too); the input, then lazily read in the thread that calls ``next``, may be endless.
+
+        Raises:
+            Exception: from ``next``: what `fn` raised, or the input, after every earlier result.
+            CallTimeoutError: from ``next``, a `TimeoutError`.
+            CancelledError: from ``next``: the pool was shut down with ``cancel_futures=True``.
+            PoolClosedError: the pool was shut down; from ``next``, before all of the input was read.
+            SerializationError: `fn` cannot be pickled.
+
+        Example:
+            >>> from parmap import Pool
+            >>> with Pool(2) as pool:
+            ...     list(pool.map(pow, [2, 3, 4], [5, 2, 1]))
+            [32, 9, 4]
+        """
+        return executor_map(
+            self._driver, self._max_workers, fn, iterables, timeout, chunksize, buffersize
+        )
+
     def kill(self, future: Future[Any]) -> bool:
         """End the running task of `future` by ending its worker, and nothing else.
 
@@ -175,6 +216,7 @@ class Pool(Executor):
         self._driver.close(cancel=False)
         if wait:
             self._driver.join()
+            hearsay.deliver()  # what tasks have printed whose futures nobody asked
 
     def __enter__(self) -> Self:
         return self
@@ -220,21 +262,10 @@ def open_call(
     driver = _shared.driver() if pool is None else pool._driver
     if driver.packing:
         return InlineSource(fn, star=star, on_failure=on_failure, limits=limits)
-    codec = Codec("to worker")
-    # What a worker keeps comes without limits.
-    name = named(fn) if limits == NO_LIMITS else None
-    call = RemoteCall(
-        driver,
-        name or encode_function(codec, fn, "fn", limits),
-        star=star,
-        cap=cap,
-        chunksize=chunksize,
-        on_failure=on_failure,
-        surroundings=surroundings.encoded(),
-        codec=codec,
-        by_reference=name is not None,
+    call = remote_call(
+        RemoteCall, driver, fn, star=star, cap=cap, chunksize=chunksize, on_failure=on_failure,
         limits=limits,
-    )
+    )  # fmt: skip
     driver.open(call)
     return RemoteSource(call)
 
@@ -278,6 +309,7 @@ class _Shared:
         if driver is not None:
             driver.close(cancel=True)
             driver.join()
+            hearsay.deliver()
 
     def forget(self) -> None:
         """In a forked child: the parent's is not ours, and its lock may have been held."""

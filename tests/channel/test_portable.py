@@ -23,7 +23,7 @@ def files(*names: str) -> list[Path]:
 
 @pytest.mark.slow
 def test_the_portable_implementation_keeps_the_table_and_the_matrix(tmp_path):
-    """Of the handles the one that is made of the others; `make stress` runs them all."""
+    """Of the handles the one that is made of the others; `make nightly` runs them all."""
     chosen = "counts_while or machine or cannot_go or (where_it_arrives and Duplex)"
     run_portable(files("ends", "matrix", "machine"), tmp_path, "-k", chosen)
 

@@ -1,4 +1,4 @@
-"""The page of shared state has a counterpart, or a reason, for every method of multiprocessing's."""
+"""Every method of multiprocessing's shared state has a counterpart, or a reason why not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "shared-state.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "from-multiprocessing.md"
 # Of a manager's own process; and what the page of locks answers.
 ELSEWHERE = {"get_server", "join", "address", "JoinableQueue", "BoundedSemaphore"}
 

@@ -6,14 +6,24 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import random
 import signal
 import traceback
 import uuid
 
 import pytest
 
-from parmap import Channel, SerializationError, WorkerLostError, parallel_imap, parallel_map
+from parmap import (
+    Channel,
+    SerializationError,
+    WorkerLostError,
+    current_task,
+    in_worker,
+    parallel_imap,
+    parallel_map,
+)
 from support.tasks import double, fail_if_odd, identity
+from support.variables import read, request
 
 dask = pytest.importorskip("dask", reason="make test-integrations installs it")
 distributed = pytest.importorskip("distributed", reason="make test-integrations installs it")
@@ -41,6 +51,21 @@ def client(cluster):
 @pytest.fixture
 def engine(client):
     return client.get_executor()
+
+
+def test_items_know_their_index_draw_by_seed_and_see_the_callers_context(client):
+    def task(_):
+        return current_task().index, random.random(), read(), in_worker()
+
+    token = request.set("alice")
+    try:
+        there = parallel_map(task, range(40), seed=3, pool=client.get_executor())
+        here = parallel_map(task, range(40), seed=3, max_workers=0)
+    finally:
+        request.reset(token)
+
+    assert [row[:3] for row in there] == [row[:3] for row in here]
+    assert all(row[3] for row in there)
 
 
 def test_results_come_in_order_from_other_processes(engine):

@@ -65,6 +65,7 @@ PARTS_OF = {
     "_words": "errors",
     "_limits": "options",
     "_opening": "mapping",
+    "_map_options": "mapping",
     "_pool_view": "pool",
 }
 

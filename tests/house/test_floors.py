@@ -11,14 +11,24 @@ from house._source import Module, modules, unit_of
 # From the ground up. Neighbours on one floor may use each other, but not in a circle.
 FLOORS = (
     ("_memory", "_core", "errors", "_version", "_alarm"),
-    ("shared", "_wire", "options", "_nesting"),
-    ("channel", "_channel", "checkpoint", "_worker"),
+    ("shared", "_wire", "options", "_nesting", "_cpus"),
+    ("channel", "_channel", "_worker", "_task"),
     ("_launch", "_calls"),
-    ("_foreign",),
-    ("_driver", "_loop", "_wheel", "_hold", "_express", "_group", "_watching"),
+    ("_foreign", "_checkpoint"),
+    (
+        "_driver",
+        "_loop",
+        "_living",
+        "_overhearing",
+        "_wheel",
+        "_hold",
+        "_express",
+        "_group",
+        "_watching",
+    ),
     ("workers", "pool"),
     ("mapping", "observe", "integrations", "testing"),
-    ("compat",),
+    ("compat", "aio", "_async", "_doctor"),
     ("__init__", "__main__"),
 )
 FLOOR_OF = {unit: number for number, floor in enumerate(FLOORS) for unit in floor}

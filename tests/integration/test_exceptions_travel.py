@@ -18,6 +18,7 @@ import pytest
 
 from parmap import (
     ParmapError,
+    Pool,
     RemoteError,
     TaskErrorGroup,
     TaskFailure,
@@ -495,8 +496,8 @@ def test_an_item_whose_repr_fails_does_no_harm(pool):
     assert len(caught.value.__notes__) == 1
 
 
-def test_a_failure_that_comes_back_twice_has_two_notes_only_for_two_calls(pool):
-    with pytest.raises(ValueError, match="again") as caught:
+def test_a_failure_that_comes_back_twice_has_two_notes_only_for_two_calls():
+    with pytest.raises(ValueError, match="again") as caught, Pool(1) as pool:
         parallel_map(
             lambda x: parallel_map(lambda y: _raise(ValueError("again")), [x]), [1], pool=pool
         )

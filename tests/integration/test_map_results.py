@@ -414,11 +414,12 @@ def test_many_threads_may_share_one_pool(pool):
     assert results == [[(n, x) for x in range(50)] for n in range(8)]
 
 
-def test_a_task_may_call_parallel_map_itself(pool):
+def test_a_task_may_call_parallel_map_itself():
     def inner(x):
         return parallel_map(lambda y: x * y, range(3))
 
-    assert parallel_map(inner, range(3), pool=pool) == [[0, 0, 0], [0, 1, 2], [0, 2, 4]]
+    with Pool(2) as pool:  # its own: what the items start ends with it
+        assert parallel_map(inner, range(3), pool=pool) == [[0, 0, 0], [0, 1, 2], [0, 2, 4]]
 
 
 def test_a_task_may_start_workers_of_its_own_which_end_with_its_worker():

@@ -48,7 +48,9 @@ def test_a_warm_worker_follows_the_environment(pool, monkeypatch):
     assert ask(pool, lambda _: os.environ.get("PARMAP_TEST_VARIABLE")) == "two"
     monkeypatch.delenv("PARMAP_TEST_VARIABLE")
     assert ask(pool, lambda _: os.environ.get("PARMAP_TEST_VARIABLE")) is None
-    assert ask(pool, lambda _: dict(os.environ)) == dict(os.environ)
+    there = ask(pool, lambda _: dict(os.environ))
+    assert {name: there.get(name) for name in os.environ} == dict(os.environ)
+    assert all(name.endswith("_THREADS") for name in there.keys() - os.environ.keys())
 
 
 def test_a_warm_worker_follows_the_path(pool, tmp_path, monkeypatch):

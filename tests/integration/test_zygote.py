@@ -256,7 +256,7 @@ def test_output_goes_where_the_parent_s_goes_when_the_worker_starts(tmp_path):
         def shout(x):
             print("out", x, flush=True)
             print("err", x, file=sys.stderr, flush=True)
-            return sys.stdin.read(), sys.stdout.line_buffering
+            return sys.stdin.read(), sys.__stdout__.line_buffering
         with Pool(1) as keeping:
             keeping.submit(shout, 1).result()
             kept = os.dup(1), os.dup(2)
@@ -268,7 +268,7 @@ def test_output_goes_where_the_parent_s_goes_when_the_worker_starts(tmp_path):
             print(found)
             os.close(1)
             with Pool(1) as pool:
-                closed = pool.submit(lambda: sys.stdout is sys.__stdout__ is None).result()
+                closed = pool.submit(lambda: sys.__stdout__ is None).result()
             os.dup2(kept[0], 1)
             print(closed)
     """

@@ -32,6 +32,21 @@ def test_any_stretch_can_be_read_wherever_pages_end(batches, data):
     assert kept.get(start, stop) == list(range(start, stop))
 
 
+@given(BATCHES, BATCHES)
+def test_skipped_ones_take_indexes_and_no_room(skipped, batches):
+    kept, total = Kept(), 0
+    for left_out, size in zip(skipped, batches, strict=False):
+        kept.skip(left_out)
+        kept.add(range(size))
+        total += left_out + size
+
+        assert kept.added == total
+        assert kept.get(total - size, total) == list(range(size))
+        kept.release(total - size, size)
+
+    assert len(kept._pages) <= 1
+
+
 @given(BATCHES, st.data())
 def test_what_is_released_in_any_order_leaves_the_rest_alone_and_no_page_behind(batches, data):
     kept, total = filled(batches), sum(batches)

@@ -38,7 +38,7 @@ def shape(value):
 def test_values_come_out_as_they_went_in(items):
     payload = pack_values(items, Codec("to worker"), "args[{}]".format)
 
-    out = unpack([bytearray(s) for s in payload.segments], [], payload.block, Codec("to caller"))
+    out = unpack(payload.whole(), [], payload.block, Codec("to caller"))
     loaded = list(out) if payload.block else [item.load() for item in out]
 
     assert [shape(v) for v in loaded] == [shape(v) for v in items]
@@ -49,9 +49,9 @@ def test_exactly_the_poisoned_items_fail(items):
     bad = [index for index, (poisoned, _) in enumerate(items) if poisoned]
     payload = pack_values([[value] for _, value in items], Codec("to worker"), "args[{}]".format)
 
-    out = unpack([bytearray(s) for s in payload.segments], [], payload.block, Codec("to caller"))
+    out = unpack(payload.whole(), [], payload.block, Codec("to caller"))
 
-    assert error_positions(payload.segments) == bad
+    assert error_positions(payload.whole()) == bad
     for index, ((_, value), item) in enumerate(zip(items, out, strict=True)):
         if index in bad:
             assert item.load().path == f"args[{index}][0]"

@@ -317,7 +317,7 @@ BY_A_UNIT_TEST = {
 }
 
 
-# Found only after many examples: the usual run leaves their search to `make stress`.
+# Found only after many examples: the usual run leaves their search to `make nightly`.
 RARE = {
     "a task that is killed between two attempts goes on",
     "a worker that is spent goes on",

@@ -125,11 +125,16 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.world.kill_task(self.submitted[pick % len(self.submitted)])
 
     @precondition(lambda self: self.unfed())
-    @rule(pick=PICK, count=st.integers(1, 20), more=st.booleans())
-    def feed(self, pick: int, count: int, *, more: bool) -> None:
+    @rule(
+        pick=PICK,
+        count=st.integers(1, 20),
+        skipped=st.sampled_from([0, 0, 1, 7]),
+        more=st.booleans(),
+    )
+    def feed(self, pick: int, count: int, skipped: int, *, more: bool) -> None:
         unfed = self.unfed()
         call = unfed[pick % len(unfed)]
-        self.world.feed(call, count)
+        self.world.feed(call, count, skipped)
         if not more:
             self.world.end_input(call)
 
@@ -143,6 +148,12 @@ class SchedulerMachine(RuleBasedStateMachine):
     def cancel_call(self, pick: int, *, hurry: bool, really: bool) -> None:
         if really:
             self.world.cancel_call(self.call(pick), hurry=hurry)
+
+    @precondition(lambda self: self.world.opened)
+    @rule(pick=PICK, really=rarely(True))
+    def drop_waiting(self, pick: int, *, really: bool) -> None:
+        if really:
+            self.world.drop_waiting(self.call(pick))
 
     @precondition(lambda self: self.world.opened > 2)
     @rule(cancel=st.booleans(), really=rarely(True))

@@ -259,11 +259,13 @@ class World:
         )
         return book.id
 
-    def feed(self, call: int, count: int) -> None:
+    def feed(self, call: int, count: int, skipped: int = 0) -> None:
         if (book := self.calls.get(call)) is not None:
-            book.wait_again(book.added, book.added + count)
-            book.added += count
-        self.tell(ev.ItemsAdded(call, count))
+            first = book.added + skipped
+            book.withdrawn.update(range(book.added, first))  # a checkpoint has them
+            book.wait_again(first, first + count)
+            book.added = first + count
+        self.tell(ev.ItemsAdded(call, count, skipped))
 
     def end_input(self, call: int) -> None:
         if (book := self.calls.get(call)) is not None:
@@ -283,13 +285,22 @@ class World:
             book.stop(0)
         self.tell(ev.CallCancelled(call, hurry))
 
+    def drop_waiting(self, call: int) -> None:
+        if (book := self.calls.get(call)) is not None:
+            book.withdrawn |= book.waiting | set(book.resting)
+            book.waiting.clear()
+            book.resting.clear()
+            book.input_ended = book.all_fed = True
+        self.tell(ev.WaitingDropped(call))
+
     def kill_task(self, call: int) -> None:
         """The owner of a call of one item ends it."""
         book = self.calls.get(call)
         if book is None:
             self.tell(ev.TaskKilled(call))
             return
-        serving = self._serving(book)
+        # Not those who have reported all: what is still to come is the end of the chunk, not the item.
+        serving = [p for p in self._serving(book) if p.held[0].next < p.held[0].stop]
         if not serving and book.served and (book.waiting or book.resting):
             self._accused = (book, 0, Loss.KILLED)
             book.withdrawn.discard(0)
@@ -625,7 +636,7 @@ class World:
         process.heard_bloated |= event.bloated
         book.free_deaths = 0
         again = False
-        if event.retried and event.first < book.stop_at:
+        if event.retried and not process.disowned and event.first < book.stop_at:
             again = book.charge(event.first, self.now, retried=True)
         self._delivery = event.count > 0 and not again
         if event.last:

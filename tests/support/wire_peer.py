@@ -11,6 +11,7 @@ import subprocess
 import sys
 from functools import partial
 
+from parmap._wire.frames import pieces_of
 from parmap._wire.payload import PayloadBuilder, pack_values, unpack
 from parmap._wire.pickling import Codec, Encoded
 
@@ -18,12 +19,12 @@ FUNCTION, CHUNK, INITIALIZER, MODULES = range(4)
 
 
 def as_bytes(segments):
-    return [bytes(segment) for segment in segments]
+    return [b"".join(pieces_of(segment)) for segment in segments]
 
 
 def as_private(segments):
     """As a FrameReader gives them: writable memory of their own."""
-    return [bytearray(segment) for segment in segments]
+    return [bytearray().join(pieces_of(segment)) for segment in segments]
 
 
 class Peer:

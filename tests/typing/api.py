@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, assert_type
 
 import parmap
@@ -16,9 +18,11 @@ from parmap import (
     parallel_map,
     parallel_starmap,
 )
+from parmap._task import TaskContext
+from parmap.aio import AsyncResultIterator, aparallel_imap, aparallel_map
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import AsyncIterable, Iterable
 
 
 def length(text: str) -> int:
@@ -46,6 +50,17 @@ assert_type(parallel_imap(length, words, on_error="return"), ResultIterator[int 
 
 # Lambdas are inferred from the items.
 assert_type(parallel_map(lambda word: word.upper(), words), list[str])
+
+
+# What an item may ask for; the seed of the call is an option like any other.
+assert_type(parmap.current_task(), TaskContext | None)
+assert_type(parmap.in_worker(), bool)
+assert_type(parallel_imap(length, words, seed=1), ResultIterator[int])
+assert_type(parallel_starmap(repeat, [("a", 2)], seed=None), list[str])
+
+# A path in whatever form.
+assert_type(parallel_map(length, words, checkpoint="results.sqlite"), list[int])
+assert_type(parallel_starmap(repeat, [("a", 2)], checkpoint=Path("results")), list[str])
 
 
 def take(numbers: Iterable[int]) -> Iterator[int]:
@@ -146,3 +161,29 @@ def limits(names: list[str]) -> None:
         assert_type(pool.kill(future), bool)
         assert_type(pool.statistics().busy, int)
         assert_type(parallel_map(length, names, pool=view), list[int])
+
+
+async def awaited(names: AsyncIterable[str]) -> None:
+    assert_type(await aparallel_map(length, words), list[int])
+    assert_type(await aparallel_map(length, names, on_error="return"), list[int | TaskFailure])
+    assert_type(await aparallel_map(repeat, names, [1, 2], max_workers=2), list[str])
+    stream = aparallel_imap(length, names, ordered=False)
+    assert_type(stream, AsyncResultIterator[int])
+    async with stream as results:
+        async for result in results:
+            assert_type(result, int)
+    failing = aparallel_imap(length, words, on_error="return")
+    assert_type(failing, AsyncResultIterator[int | TaskFailure])
+
+
+def mapped(pool: Pool) -> None:
+    assert_type(pool.map(length, words, buffersize=4), Iterator[int])
+    assert_type(pool.options(retry=2).map(repeat, words, [1, 2]), Iterator[str])
+
+
+def why_is_it_not_faster() -> None:
+    with parmap.profile() as profile:
+        assert_type(parallel_map(length, words), list[int])
+    assert_type(profile.diagnosis.fault, str)
+    assert_type(profile.diagnosis.text, str)
+    profile.save("x.html")

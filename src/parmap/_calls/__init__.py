@@ -10,4 +10,7 @@
 * `submit`        a call of one item, whose outcome goes into a Future
 * `surroundings`  the caller's folder, path, environment, as workers take them over
 * `verdicts`      why the engine could not serve a call
+* `captured`      which variable makes a function large
+* `hearsay`       what workers have said, until somebody delivers it
+* `delivery`      ... to this process's streams, loggers and warnings' filters
 """

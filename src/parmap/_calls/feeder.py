@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from parmap._calls.recording import clock as clock_ns
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -45,6 +47,8 @@ class Feeder:
         if self._inputs is None or room < 1:
             return 0.0
         batch: list[Any] = []
+        record = self._source.record
+        since = clock_ns() if record is not None else 0
         clock, add, take = time.monotonic, batch.append, self._inputs.__next__
         began = now = clock()
         end = began + FLUSH_SECONDS
@@ -60,6 +64,8 @@ class Feeder:
             raise
         except BaseException as error:
             self._inputs, self.error = None, error
+        if record is not None:
+            record.did("reading input", since)
         if batch:
             self.fed += len(batch)
             self._source.feed(batch)

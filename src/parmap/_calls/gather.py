@@ -49,6 +49,8 @@ def gather(
         raise
     finally:
         finish(source, hurry=hurry)
+        if source.record is not None:
+            source.record.end()
     if collected.timed_out:
         raise deadline.error(collected.with_unfinished())
     if mode == "raise" and collected.failures:
@@ -67,7 +69,7 @@ class _Collected:
         self.results: list[Any] = []
         self.timed_out = False
         self._deadline = deadline
-        self._count = 0  # items that have been fed
+        self._count = 0  # items that are known of
         self.failures: list[TaskFailure] = []
         self._done = 0
         self._reporter = reporter
@@ -79,7 +81,10 @@ class _Collected:
             # A copy: the caller's callbacks may change the list while we go by its indexes.
             copy = inputs[:]
             self._count = len(copy)
-            source.feed_all(copy)
+            if source.takes_all:
+                source.feed_all(copy)
+            else:
+                self._feed(source, copy)
         else:
             input_error = self._feed(source, inputs)
         while not source.over:
@@ -95,7 +100,7 @@ class _Collected:
         while not feeder.ended and not source.over and not (self.failures and source.stops):
             room = source.appetite - (feeder.fed - self._done)
             wait = feeder.feed(room)
-            self._count = feeder.fed
+            self._count = max(self._count, feeder.fed)
             self._take(source, None if room < 1 else wait)
             if self._mind_the_time(source):
                 break

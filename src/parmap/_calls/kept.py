@@ -37,6 +37,14 @@ class Kept:
             self.added += len(part)
             place += len(part)
 
+    def skip(self, count: int) -> None:
+        """The next ones are settled already: only their indexes are taken."""
+        while count > 0:
+            part = min(count, PAGE)
+            self.add([None] * part)
+            self.release(self.added - part, part)
+            count -= part
+
     def get(self, start: int, stop: int) -> list[Any]:
         """The items `start .. stop - 1`, of which none is released."""
         items: list[Any] = []

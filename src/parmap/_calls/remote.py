@@ -6,11 +6,14 @@ import itertools
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from parmap._calls.hearsay import hearsay
 from parmap._calls.kept import Kept
 from parmap._core import events as ev
+from parmap._cpus import share
 from parmap._limits import NO_LIMITS, Limits
 from parmap._memory.host import close_quietly
 from parmap._wire import frames as fr
+from parmap._wire.apart import Apart
 from parmap._wire.frames import Frame
 from parmap._wire.payload import pack_values
 from parmap._worker.retried import to_send
@@ -19,9 +22,12 @@ from parmap.errors import SerializationError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from parmap._calls.engine import Engine
+    from parmap._calls.hearsay import Deliverable
+    from parmap._calls.recording import CallRecord
     from parmap._core.commands import Assign, SettleLost
-    from parmap._core.events import Event
     from parmap._wire.pickling import Codec, Encoded
+    from parmap._wire.variables import Carried
 
 T = TypeVar("T")
 
@@ -82,15 +88,24 @@ class Dead(Protocol):
     def oom_kills(self) -> int | None: ...
 
 
-def encode_function(codec: Codec, fn: object, what: str, limits: Limits) -> Encoded:
-    """The function as it travels; with it, in one piece, what of its errors is retried.
+def has_terms(limits: Limits, carried: Sequence[Carried]) -> bool:
+    """Whether a call has more to tell its workers than the function."""
+    return limits.retry is not None or limits.seed is not None or bool(carried)
+
+
+def encode_function(
+    codec: Codec, fn: object, what: str, limits: Limits, carried: Sequence[Carried] = ()
+) -> Encoded:
+    """The function as it travels; with it, in one piece, the call's terms, if it has some.
 
     One piece, for a class that goes by value must be the same class for both.
     """
-    if limits.retry is None:
+    if not has_terms(limits, carried):
         return codec.dumps(fn, what)
+    reasons = [] if limits.retry is None else to_send(limits.retry.reasons)
+    told = reasons, limits.seed, [Apart(each, codec.scope) for each in carried]
     try:
-        return codec.dumps((fn, to_send(limits.retry.reasons)), what)
+        return codec.dumps((fn, told), what)
     except SerializationError:
         codec.dumps(fn, what)  # says where in the function it is, if it is there
         raise
@@ -103,20 +118,6 @@ class Ended:
 
     def __init__(self, error: BaseException | None = None) -> None:
         self.error = error
-
-
-class Engine(Protocol):
-    """What a call needs of the driver that serves it."""
-
-    @property
-    def packing(self) -> bool: ...
-    def open(self, call: RemoteCall) -> None: ...
-    def post(self, event: Event, *, ring: bool = True) -> None: ...
-    def nudge(self) -> None: ...
-    def wait_for(
-        self, mailbox: SimpleQueue[T], timeout: float | None, own: int, *, insist: bool
-    ) -> T | None: ...
-    def drive_until(self, done: Callable[[], bool], timeout: float | None = None) -> bool: ...
 
 
 class RemoteCall:
@@ -135,8 +136,10 @@ class RemoteCall:
         codec: Codec,
         by_reference: bool = False,
         limits: Limits = NO_LIMITS,
+        has_terms: bool = False,
     ) -> None:
-        """`by_reference`: nothing but a name, so a worker may keep the function for other calls."""
+        """`by_reference`: nothing but a name, so a worker may keep the function for other calls.
+        `has_terms`: with the function, in one piece, comes what else the workers are told."""
         self.id = next(_ids)
         self.function = function
         self.key = self.id  # under which workers know the function
@@ -148,10 +151,12 @@ class RemoteCall:
         self.surroundings = surroundings
         self.codec = codec
         self.limits = limits
-        self.appetite = (
-            2 * cap
-        )  # how many unfinished items keep the workers busy; the driver's word
-        self.mailbox: SimpleQueue[Report | Lost | Ended] = SimpleQueue()
+        self._has_terms = has_terms
+        self.cpus = share(cap)  # for the calls within each of its workers
+        # How many unfinished items keep the workers busy; the driver's word.
+        self.appetite = 2 * cap
+        self.mailbox: SimpleQueue[Report | Lost | Ended | Deliverable] = SimpleQueue()
+        self.is_abandoned = False  # nobody waits for it any more
         self.ended = False
         self.engine = engine
         self._whole: Sequence[object] | None = None
@@ -160,6 +165,7 @@ class RemoteCall:
         self._over = False
         self._is_open = False
         self.has_key = False
+        self.record: CallRecord | None = None  # of a profiled call
 
     # ------------------------------------------------------------------ the caller's side
 
@@ -173,6 +179,8 @@ class RemoteCall:
 
     def _opened(self, items: int | None) -> ev.CallOpened:
         self._is_open = True
+        if items is not None and items < self.cap:
+            self.cpus = share(items)
         # A stream begins with one item, whatever is known: its first result is waited for.
         name = bytes(self.function.data) if self.by_reference and items is not None else None
         return ev.CallOpened(
@@ -191,12 +199,13 @@ class RemoteCall:
             self._whole = items
             self._open(len(items))
 
-    def feed(self, items: Sequence[object]) -> None:
-        """Give some more items."""
+    def feed(self, items: Sequence[object], skipped: int = 0) -> None:
+        """Give some more items; `skipped`: so many before them are not to be run."""
         self.open()
+        self._kept.skip(skipped)
         self._kept.add(items)
         if items:
-            self.engine.post(ev.ItemsAdded(self.id, len(items)), ring=False)
+            self.engine.post(ev.ItemsAdded(self.id, len(items), skipped), ring=False)
 
     def end_input(self) -> None:
         """No more items will come."""
@@ -205,7 +214,7 @@ class RemoteCall:
 
     def take(
         self, timeout: float | None = None, *, insist: bool = False
-    ) -> Report | Lost | Ended | None:
+    ) -> Report | Lost | Ended | Deliverable | None:
         """The next news of the call; None if there is none within `timeout` seconds.
 
         After `Ended` nothing comes any more.  Who waits drives the engine, if nobody else does;
@@ -240,6 +249,13 @@ class RemoteCall:
         """Let the caller know."""
         self.mailbox.put(news)
 
+    def overhear(self, said: Deliverable) -> bool:
+        """Have the caller deliver what was said; False if nobody may come for it."""
+        if self.is_abandoned:
+            return False
+        self.mailbox.put(said)
+        return True
+
     def cancel_waiting(self) -> None:
         """The pool was told to drop what nobody has begun; a map in progress goes on."""
 
@@ -256,9 +272,8 @@ class RemoteCall:
 
     @property
     def function_flags(self) -> int:
-        limits = self.limits
-        limited = fr.FLAG_LIMITED if limits.task_timeout is not None else 0
-        return limited | (fr.FLAG_REASONS if limits.retry is not None else 0)
+        limited = fr.FLAG_LIMITED if self.limits.task_timeout is not None else 0
+        return limited | (fr.FLAG_TERMS if self._has_terms else 0)
 
     def lend(self) -> Encoded:
         """The function, for a frame; `give_back` follows."""
@@ -273,6 +288,8 @@ class RemoteCall:
     def close(self) -> None:
         """The call is over; nothing more will be sent for it."""
         self._over = True
+        if self.is_abandoned:
+            hearsay.serve()  # its caller will not deliver what was said
         self._close_if_done()
 
     is_alone = False  # its function comes in its only chunk
@@ -295,6 +312,7 @@ class RemoteCall:
             chunk=command.chunk,
             first=command.start,
             count=command.stop - command.start,
+            extra=command.attempt - 1,
             flags=flags,
             segments=payload.segments,
             fds=payload.fds,
@@ -303,6 +321,11 @@ class RemoteCall:
 
     def _what(self, place: int) -> str:
         return "args" if self.star else "args[0]"
+
+    def arguments_of(self, index: int) -> tuple[object, ...]:
+        """Those of one item, for a profile."""
+        item = self.item(index)
+        return item if self.star and isinstance(item, tuple) else (item,)
 
     def _close_if_done(self) -> None:
         if self._over and not self._lent:

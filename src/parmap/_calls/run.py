@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from parmap import _alarm
+from parmap._calls.hearsay import Deliverable
 from parmap._calls.outcomes import Batch, Failed, Reader
+from parmap._calls.recording import clock
 from parmap._calls.remote import Lost, RemoteCall, Report
 from parmap._core.events import OnFailure
 from parmap._words import short_repr
@@ -14,20 +16,34 @@ from parmap.errors import RemoteError, TaskErrorGroup, TaskFailure, attach_failu
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from parmap._calls.recording import CallRecord
+
+
+class Recorder(Protocol):
+    """What a profile is told of a call by its caller's side."""
+
+    def did(self, what: str, began: int) -> None: ...
+    def end(self) -> None: ...
+
 
 class Source(Protocol):
     """Where outcomes come from: workers, or this process."""
 
     stops: bool  # a failure ends the call
-    error: BaseException | None  # why the engine could not serve it to its end
+    takes_all: bool  # `feed_all` is as good as feeding by and by
 
+    @property
+    def error(self) -> BaseException | None: ...  # why the engine could not serve it to its end
+    @property
+    def record(self) -> Recorder | None: ...
     @property
     def appetite(self) -> int: ...
     def feed_all(self, items: Sequence[object]) -> None: ...
-    def feed(self, items: Sequence[object]) -> None: ...
+    def feed(self, items: Sequence[object], skipped: int = 0) -> None: ...
     def end_input(self) -> None: ...
     def next_batch(self, timeout: float | None = None) -> Batch | None: ...
     def cancel(self, *, hurry: bool = False) -> None: ...
+    def abandon(self) -> None: ...
     @property
     def over(self) -> bool: ...
 
@@ -44,14 +60,21 @@ class Reporter(Protocol):
 class RemoteSource:
     """Outcomes from workers."""
 
+    takes_all = True
+
     def __init__(self, call: RemoteCall) -> None:
         self._call = call
+        self.record = call.record
         self.error: BaseException | None = None
         self.stops = call.on_failure is OnFailure.STOP
         self._reader = Reader(call.codec, call.item)
         self.feed_all = call.feed_all
         self.feed = call.feed
         self.end_input = call.end_input
+
+    def watch(self, record: CallRecord) -> None:
+        """Tell a profile of it from now on."""
+        self.record = self._call.record = record
 
     @property
     def appetite(self) -> int:
@@ -64,22 +87,34 @@ class RemoteSource:
         return self._call.ended
 
     def next_batch(self, timeout: float | None = None) -> Batch | None:
-        """The next outcomes; None at the end, or when none come within `timeout` seconds."""
+        """The next outcomes; None at the end, when none come within `timeout` seconds, or when
+        something else came: what a worker has said, which is delivered here."""
         news = self._call.take(timeout, insist=timeout is None)
+        began = clock() if self.record is not None else 0
         if isinstance(news, Report):
             batch = self._reader.read(news)
         elif isinstance(news, Lost):
             batch = self._reader.lost(news)
+        elif isinstance(news, Deliverable):
+            news.deliver()
+            return None
         else:
             if news is not None:
                 self.error = news.error
             return None
         self._call.release(batch.first, len(batch.outcomes))
+        if self.record is not None:
+            self.record.did("unpickling", began)
         return batch
 
     def cancel(self, *, hurry: bool = False) -> None:
         """Give the call up."""
         self._call.cancel(hurry=hurry)
+
+    def abandon(self) -> None:
+        """Give the call up; nobody will take anything any more."""
+        self._call.is_abandoned = True
+        self._call.cancel()
 
 
 def next_batch(source: Source, reporter: Reporter, timeout: float | None) -> Batch | None:
@@ -87,9 +122,7 @@ def next_batch(source: Source, reporter: Reporter, timeout: float | None) -> Bat
 
     None, too, every now and then in the block of a worker group, whose failure it raises.
     """
-    if _alarm.listens():
-        _alarm.check()
-        timeout = _alarm.LOOK_EVERY if timeout is None else min(timeout, _alarm.LOOK_EVERY)
+    timeout = listening(timeout)
     due = reporter.seconds_until_due()
     if due is None or (timeout is not None and timeout <= due):
         return source.next_batch(timeout)
@@ -97,6 +130,14 @@ def next_batch(source: Source, reporter: Reporter, timeout: float | None) -> Bat
     if batch is None and not source.over:
         reporter.flush()
     return batch
+
+
+def listening(timeout: float | None) -> float | None:
+    """How long to wait in this thread; raises if it is in the block of a worker group that failed."""
+    if not _alarm.listens():
+        return timeout
+    _alarm.check()
+    return _alarm.LOOK_EVERY if timeout is None else min(timeout, _alarm.LOOK_EVERY)
 
 
 def finish(source: Source, *, hurry: bool = False) -> None:

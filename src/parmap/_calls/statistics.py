@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from parmap._core.states import WorkerState
+
+if TYPE_CHECKING:
+    from parmap._core.scheduler import Scheduler
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,3 +41,26 @@ class PoolStatistics:
     retried: int
     recycled: int
     started: int
+
+
+def statistics_of(core: Scheduler, started: int) -> PoolStatistics:
+    """The numbers of a core that has started so many workers.  It may go on meanwhile."""
+    # One C call each, so that nothing changes within a copy.
+    workers, calls = list(core.workers.values()), list(core.calls.values())
+    states = [worker.state for worker in workers]
+    chunks = [chunk for worker in workers for chunk in list(worker.chunks)]
+    tally = core.tally
+    return PoolStatistics(
+        workers=len(workers),
+        busy=states.count(WorkerState.BUSY),
+        idle=states.count(WorkerState.IDLE),
+        calls=len(calls),
+        waiting=sum(call.waiting + len(call.resting) for call in calls),
+        running=sum(chunk.stop - chunk.next for chunk in chunks),
+        done=tally.items,
+        lost=tally.lost,
+        timed_out=tally.late,
+        retried=tally.retried,
+        recycled=tally.recycled,
+        started=started,
+    )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections import deque
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
 from parmap._calls.feeder import Feeder
 from parmap._calls.outcomes import Failed
+from parmap._calls.recording import clock
 from parmap._calls.run import Reporter, Source, finish, next_batch, raise_group, unwrap
 from parmap._core.ordering import ReorderBuffer
 from parmap.errors import SerializationError
@@ -120,14 +122,16 @@ class _Batches:
         self._rest = iter(self._batch)
         self._failures: list[TaskFailure] = []  # for the group
         self._kept: list[Any] = []  # for the group's `results`
-        self._over = False
+        self._over = self._taken = False
         self._lock = threading.RLock()
         self._reporter = reporter
+        self._given_at = 0  # when the consumer got its last results, for a profile
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Iterator[Any]:
+        self._taken = True
         with self._lock:
             # Two threads may have come for it, and the later one puts its iterator in the place of
             # the other's: so there is a new one only when the last one is exhausted.
@@ -143,7 +147,14 @@ class _Batches:
     def abandon(self) -> None:
         """End the call.  Never waits."""
         if not self._over:
-            self._source.cancel()
+            self._source.abandon()
+        if not (self._over or self._taken):
+            warnings.warn(
+                "the results of parallel_imap were never asked for, so nothing has run: iterate"
+                " over them, or call parallel_map, which returns a list",
+                RuntimeWarning,
+                stacklevel=3,
+            )
 
     def describe(self) -> str:
         """Whether it is over, and how far it is."""
@@ -154,6 +165,9 @@ class _Batches:
     # ------------------------------------------------------------------ the next results
 
     def _next(self) -> None:
+        record = self._source.record
+        if record is not None and self._given_at:
+            record.did("consuming", self._given_at)
         try:
             self._given += len(self._batch)
             self._batch = []  # an error leaves nothing behind
@@ -165,6 +179,8 @@ class _Batches:
             self._end(hurry=isinstance(error, KeyboardInterrupt))
             raise
         self._batch, self._rest = batch, iter(batch)
+        if record is not None:
+            self._given_at = clock()
 
     def _wait(self) -> list[Any]:
         if self._over:
@@ -240,6 +256,8 @@ class _Batches:
             finish(self._source, hurry=hurry)
         finally:
             self._reporter.close()
+            if self._source.record is not None:
+                self._source.record.end()
 
     # ------------------------------------------------------------------ input and outcomes
 

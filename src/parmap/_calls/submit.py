@@ -6,21 +6,26 @@ import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from parmap._calls import surroundings
+from parmap._calls import profiling, surroundings
+from parmap._calls.hearsay import hearsay
 from parmap._calls.outcomes import Failed, Reader
-from parmap._calls.remote import Ended, Engine, Lost, RemoteCall, Report, encode_function
+from parmap._calls.recording import clock
+from parmap._calls.remote import Ended, Lost, RemoteCall, Report, encode_function, has_terms
 from parmap._core import events as ev
 from parmap._core.events import OnFailure
 from parmap._limits import NO_LIMITS, Limits
 from parmap._wire import frames as fr
 from parmap._wire.frames import Frame
 from parmap._wire.pickling import Codec
+from parmap._wire.variables import carried
 from parmap._worker.bound import Bound
 from parmap.errors import PoolClosedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from parmap._calls.engine import Engine
+    from parmap._calls.hearsay import Deliverable
     from parmap._core.commands import Assign
 
 
@@ -37,7 +42,12 @@ def submit(
         _run_here(future, Bound(fn, args, kwargs))
         return future
     codec = Codec("to worker")
+    record = profiling.shared(fn, "submit", 0) if profiling.on else None
+    began = clock()
     call = SubmittedCall(future, engine, codec, fn, args, kwargs, limits)
+    if record is not None:
+        record.did("pickling", began)
+        call.record, call.arguments = record, (*args, *kwargs.values())
     engine.open(call)
     call.feed_all([()])
     engine.nudge()
@@ -72,7 +82,12 @@ class PoolFuture(Future[Any]):
             if end is not None and (timeout := end - time.monotonic()) <= 0:
                 timeout = 0
                 break
-        return super().exception(timeout)
+        error = super().exception(timeout)
+        # What it has printed is to be seen.  In the thread that drives, which runs the callbacks,
+        # nobody's handlers must run: others may hold their locks and wait for that thread.
+        if hearsay and call is not None and not call.engine.drives_here:
+            hearsay.deliver()
+        return error
 
     def cancel(self) -> bool:
         """Cancel the call if it has not been sent to a worker yet."""
@@ -106,16 +121,18 @@ class SubmittedCall(RemoteCall):
         kwargs: dict[str, Any],
         limits: Limits,
     ) -> None:
+        variables = carried()
         super().__init__(
             engine,
-            encode_function(codec, Bound(fn, args, kwargs), "call", limits),
+            encode_function(codec, Bound(fn, args, kwargs), "call", limits, variables),
             star=True,
             cap=1,
             chunksize=1,
             on_failure=OnFailure.CONTINUE,
-            surroundings=surroundings.encoded(),
+            surroundings=surroundings.of_call(),
             codec=codec,
             limits=limits,
+            has_terms=has_terms(limits, variables),
         )
         self._future = future
         future.call = self
@@ -123,6 +140,11 @@ class SubmittedCall(RemoteCall):
         self._reader = Reader(codec, lambda index: shown)
 
     is_alone = True
+    arguments: tuple[object, ...] = ()  # of a profiled call
+
+    def arguments_of(self, index: int) -> tuple[object, ...]:
+        """As of an item."""
+        return self.arguments
 
     def chunk_frame(self, command: Assign) -> tuple[Frame, Callable[[], object]]:
         """The call with its arguments, as it was when it was submitted."""
@@ -133,6 +155,7 @@ class SubmittedCall(RemoteCall):
             chunk=command.chunk,
             first=command.start,
             count=1,
+            extra=command.attempt - 1,
             flags=fr.FLAG_ALONE | fr.FLAG_MARK | self.function_flags,
             segments=function.segments,
             fds=function.fds,
@@ -144,6 +167,10 @@ class SubmittedCall(RemoteCall):
         if self._future.running():
             return True  # sent for the second time: its first worker died
         return self._future.set_running_or_notify_cancel()
+
+    def overhear(self, said: Deliverable) -> bool:
+        """Nobody may ever ask for the result; who does looks after it, too."""
+        return False
 
     def cancel_waiting(self) -> None:
         """Cancel it, unless it has been sent."""
@@ -157,7 +184,11 @@ class SubmittedCall(RemoteCall):
             if not future.done() and self.begin():
                 future.set_exception(news.error or PoolClosedError("the call was given up"))
             return
+        began = clock()
         batch = self._reader.read(news) if isinstance(news, Report) else self._reader.lost(news)
+        if self.record is not None:
+            self.record.did("unpickling", began)
+            self.record.goes_on()
         (outcome,) = batch.outcomes
         if type(outcome) is Failed:
             future.set_exception(outcome.failure.error)

@@ -9,16 +9,25 @@ import warnings
 from operator import is_not
 from typing import TYPE_CHECKING
 
+from parmap._memory.host import passes_descriptors
+from parmap._wire import frames as fr
+from parmap._wire import kin
+from parmap._wire.frames import Frame
 from parmap._wire.pickling import Codec, Encoded
 from parmap._worker.surroundings import changeable_file
+from parmap._worker.threads import users
 from parmap.errors import SerializationError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from importlib.machinery import ModuleSpec
 
     from parmap._worker.surroundings import Surroundings
+    from parmap._worker.trouble import Orders
 
 _last: tuple[object, Encoded] | None = None
+# While `parmap.testing.chaos` is on: gives what it wants of the workers in the next call.
+trouble: Callable[[], Orders] | None = None
 
 
 def encoded() -> Encoded:
@@ -28,13 +37,30 @@ def encoded() -> Encoded:
     last = _last
     if last is not None and last[0] == glance:
         return last[1]
-    now = capture()
+    data = _encode(capture())
+    _last = glance, data
+    return data
+
+
+def frame_of(encoded: Encoded, worker: int = 0) -> Frame:
+    """The frame that makes a worker, of this number, take them over."""
+    return Frame(fr.ADOPT, extra=worker, segments=[encoded.data], fds=encoded.fds)
+
+
+def of_call() -> Encoded:
+    """The surroundings of one call, which while there is trouble are its own."""
+    orders = trouble  # another thread may end it
+    return encoded() if orders is None else _encode({**capture(), "trouble": orders()})
+
+
+def _encode(now: Surroundings) -> Encoded:
     try:
         data = Codec("to worker").dumps(now, "surroundings")
     except SerializationError:
         # A warning filter with a category that cannot travel: the worker keeps the filters it has.
         data = Codec("to worker").dumps({**now, "filters": None}, "surroundings")
-    _last = glance, data
+    if (tracker := kin.tracker_fd()) is not None and passes_descriptors():
+        data.fds.append(tracker)  # as open as the tracker runs
     return data
 
 
@@ -50,6 +76,8 @@ def _glance() -> tuple[object, ...]:
         _log_levels(),
         warnings.filters[:],
         _reloads.count(),
+        kin.authkey(),
+        kin.tracker_fd(),
     )
 
 
@@ -58,10 +86,12 @@ def capture() -> Surroundings:
     return {
         "cwd": _folder(),
         "path": list(sys.path),
-        "environ": dict(os.environ),
+        "environ": users(os.environ),
+        "authkey": None if (key := kin.authkey()) is None else bytes(key),
         "levels": _log_levels(),
         "filters": list(warnings.filters),
         "reloads": _reloads.count(),
+        "trouble": None,
     }
 
 
@@ -132,3 +162,13 @@ class _Reloads:
 
 
 _reloads = _Reloads()
+
+
+def _forget_trouble() -> None:
+    """In a forked child: chaos is of the process that asked for it."""
+    global trouble
+    trouble = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_trouble)

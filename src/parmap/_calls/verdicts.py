@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from parmap._core.commands import Loss
@@ -77,3 +78,14 @@ def closed(pool: str, broken: BaseException | None) -> BaseException:
     error = InternalError(f"the engine of {pool} broke: {type(broken).__name__}: {broken}")
     error.__cause__ = broken
     return error
+
+
+def refused(pool: str, broken: BaseException | None, owner: int) -> PoolClosedError:
+    """The error for a call that comes to a closed pool, or to one of another process."""
+    if owner != os.getpid():
+        return PoolClosedError(
+            f"{pool} belongs to the process that made it; make one of your own here"
+        )
+    cure = "make a new Pool, or stay inside its `with` block"
+    told = f": {broken}" if broken else f" and takes no more work: {cure}"
+    return PoolClosedError(f"{pool} has been shut down{told}")

@@ -46,6 +46,7 @@ class Call:
         "pieces",
         "resting",
         "retry",
+        "sated",
         "sizer",
         "stop_at",
         "task_timeout",
@@ -74,8 +75,9 @@ class Call:
         )
         self.pieces: deque[Piece] = deque()  # what waits, re-queued pieces in front
         self.waiting = 0  # the number of items in them
-        self.fed = 0  # items that have been added so far
+        self.fed = 0  # items that have been added so far, skipped ones included
         self.input_ended = False
+        self.sated = False  # what may still be added is not wanted
         self.stop_at: int | None = None  # items from this index on are no longer wanted
         self.workers: set[int] = set()  # who holds chunks of it
         self.attempts: dict[int, int] = {}  # index -> runs that came to nothing, for open items
@@ -86,10 +88,11 @@ class Call:
         self.name: Hashable = None  # under which its cost is remembered
         self.failure: FailCall | None = None  # how it ends, if the engine cannot serve it
 
-    def add(self, count: int) -> None:
-        """`count` more items wait (unless the call has already stopped)."""
-        start, self.fed = self.fed, self.fed + count
-        if count and self.stop_at is None:
+    def add(self, count: int, skipped: int = 0) -> None:
+        """`count` more items wait (unless the call wants no more), behind the skipped ones."""
+        start = self.fed + skipped
+        self.fed = start + count
+        if count and self.stop_at is None and not self.sated:
             self._append(Piece(start, self.fed))
 
     def requeue(self, pieces: Iterable[Piece]) -> None:
@@ -98,6 +101,12 @@ class Call:
         for piece in sorted(wanted, key=lambda piece: piece.start, reverse=True):
             self.pieces.appendleft(piece)
             self.waiting += piece.stop - piece.start
+
+    def cut(self, pieces: list[Piece]) -> None:
+        """A chunk was cut short; these have come back."""
+        if pieces:
+            self.sizer.was_cut()
+            self.requeue(pieces)
 
     def take(self, workers: int, most: int | None = None) -> Piece:
         """The next chunk, to be run by one of `workers` that share what waits: `most` items."""
@@ -118,6 +127,13 @@ class Call:
         pieces, self.pieces, self.waiting = self.pieces, deque(), 0
         self.requeue(pieces)
         self.resting = {item: due for item, due in self.resting.items() if item < index}
+
+    def drop_waiting(self) -> None:
+        """What waits or rests is no longer wanted, nor is what may still come."""
+        self.input_ended = self.sated = True
+        self.pieces.clear()
+        self.waiting = 0
+        self.resting.clear()
 
     def wake(self, index: int) -> None:
         """This item has rested.  It goes alone: it has cost something before."""

@@ -7,6 +7,7 @@ make the price of a message vanish, little enough to keep the workers evenly loa
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,8 +22,13 @@ TARGET_SECONDS = 0.003
 GROWTH = 8
 # A chunk that runs this many times longer than meant is cut short, for others to run its rest.
 OVERRUN = 4
+# So long may what is sent be on its way before anybody thinks that it is the items that take long: a
+# hundred times as long as it should, since on a busy machine both sides wait for their turns.
+SECONDS_PER_BYTE = 20e-9
 # Larger chunks of bytes no longer save anything and hold up the pipe.
 MAX_BYTES = 64 * 1024
+# But a few items may be as much as this together: they are large (arrays, say), and cost no unpickling.
+MAX_BYTES_OF_FEW = 1024 * 1024
 # The last chunks get smaller, so that all workers end together, but not smaller than this: a message
 # costs 0.1 ms or so, and what is left of the imbalance is no more than this.
 LEAST_SECONDS = 0.0003
@@ -76,15 +82,18 @@ class ChunkSizer:
     A fixed size is kept to the letter; `None` adapts.
     """
 
-    __slots__ = ("_cost", "_fixed", "_nbytes", "_proven", "_target")
+    __slots__ = ("_cost", "_fixed", "_nbytes", "_proven", "_seconds_per_byte", "_target")
 
-    def __init__(self, fixed: int | None, longest: float = TARGET_SECONDS) -> None:
-        """No chunk is meant to take longer than `longest` seconds."""
+    def __init__(
+        self, fixed: int | None, longest: float = math.inf, *, target: float = TARGET_SECONDS
+    ) -> None:
+        """A chunk shall take `target` seconds, and none is meant to take longer than `longest`."""
         self._fixed = fixed
-        self._target = min(TARGET_SECONDS, longest)
+        self._target = min(target, longest)
         self._cost: float | None = None  # seconds per item, smoothed
         self._nbytes = 0.0  # bytes per item, smoothed
         self._proven = 0  # the largest number of items that came back within one report
+        self._seconds_per_byte = SECONDS_PER_BYTE
 
     def measured(self, items: int, seconds: float, nbytes: int) -> None:
         """Learn from a report: so many items took so long and so many bytes."""
@@ -99,6 +108,7 @@ class ChunkSizer:
             self._cost = cost if cost > self._cost else (self._cost + cost) / 2
             self._nbytes = max(size, (self._nbytes + size) / 2)
         self._proven = max(self._proven, items)
+        self._seconds_per_byte = max(SECONDS_PER_BYTE, self._seconds_per_byte / 2)
 
     @property
     def cost(self) -> Cost | None:
@@ -118,7 +128,8 @@ class ChunkSizer:
             return 1
         wanted = min(self._proven * GROWTH, int(self._target / max(self._cost, 1e-9)))
         if self._nbytes > 0:
-            wanted = min(wanted, int(MAX_BYTES / self._nbytes))
+            few = min(FEW, int(MAX_BYTES_OF_FEW / self._nbytes))
+            wanted = min(wanted, max(few, int(MAX_BYTES / self._nbytes)))
         if not more_to_come:
             # Guided: the last chunks get smaller, so that the workers finish together.
             least = int(LEAST_SECONDS / max(self._cost, 1e-9))
@@ -153,4 +164,15 @@ class ChunkSizer:
         """Seconds after which a chunk of so many is cut short; None: a fixed size is kept whole."""
         if self._fixed is not None:
             return None
-        return OVERRUN * max(TARGET_SECONDS, items * (self._cost or 0.0))
+        return OVERRUN * max(TARGET_SECONDS, items * (self._cost or 0.0)) + self.transit(items)
+
+    def transit(self, items: int) -> float:
+        """Seconds that so many may need to arrive."""
+        return items * self._nbytes * self._seconds_per_byte
+
+    def was_cut(self) -> None:
+        """A chunk was cut short: what its bytes may need is doubled, until the next report.
+
+        Else a machine that is slower still would send the same items again and again.
+        """
+        self._seconds_per_byte *= 2

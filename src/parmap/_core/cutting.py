@@ -22,16 +22,25 @@ if TYPE_CHECKING:
 
     from parmap._core.calls import Call
     from parmap._core.commands import Command
-    from parmap._core.workers import Worker
+    from parmap._core.workers import Chunk, Worker
 
 
 def watch(worker: Worker, book: Call, now: float) -> None:
     """The first of its chunks begins now, as far as anybody knows."""
-    chunk = worker.chunks[0]
-    patience = book.sizer.patience(chunk.stop - chunk.next)
-    alone = len(worker.chunks) == 1 and chunk.stop - chunk.next <= 1
+    chunk, *later = worker.chunks
+    items = chunk.stop - chunk.next
+    patience = book.sizer.patience(items)
+    alone = not later and items <= 1
     comes_back = chunk.id <= worker.cut_to
     worker.overdue_at = None if patience is None or alone or comes_back else now + patience
+    for behind in later:
+        wait_for(worker, book, behind)
+
+
+def wait_for(worker: Worker, book: Call, behind: Chunk) -> None:
+    """This chunk has to arrive, too: to take it back and send it again would take as long."""
+    if worker.overdue_at is not None:
+        worker.overdue_at += book.sizer.transit(behind.stop - behind.start)
 
 
 def cut_overdue(workers: Iterable[Worker], now: float) -> list[Command]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from parmap._core.cutting import watch
+from parmap._core.cutting import wait_for, watch
 from parmap._core.states import WorkerState
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ def give(worker: Worker, call: Call, chunk: Chunk, now: float) -> None:
     worker.chunks.append(chunk)
     if len(worker.chunks) == 1 or worker.overdue_at is None:
         watch(worker, call, now)
+    else:
+        wait_for(worker, call, chunk)
     if worker.state is WorkerState.IDLE:
         worker.move(WorkerState.BUSY)
         worker.expect(None, None)

@@ -52,10 +52,14 @@ class SentAhead:
 
 @dataclass(frozen=True, slots=True)
 class ItemsAdded:
-    """The next `count` items of a call are there; their indexes follow the earlier ones."""
+    """The next `count` items of a call are there; their indexes follow the earlier ones.
+
+    `skipped`: so many before them have an outcome already and are not run (a checkpoint had it).
+    """
 
     call: int
     count: int
+    skipped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,13 @@ class CallCancelled:
 
     call: int
     hurry: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingDropped:
+    """What no worker holds of a call is no longer wanted, nor is more input; what was sent goes on."""
+
+    call: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +128,8 @@ class ResultsArrived:
     `failed` are the indexes among them that failed.  `retried`: the one item of this report failed
     with something that its call wants to be retried.  `last` closes the chunk: what it has not
     reported was not run.  `bloated`: the worker has outgrown the memory it may have.  `elapsed`
-    (seconds of running) and `nbytes` (both ways) are of this report; `payload` is opaque here.
+    (seconds of running) and `nbytes` (of the arguments or of the results, whatever is more) are of
+    this report; `payload` is opaque here.
     """
 
     worker: int
@@ -197,6 +209,7 @@ Event = (
     | InputEnded
     | ItemCancelled
     | CallCancelled
+    | WaitingDropped
     | TaskKilled
     | WorkerUp
     | WorkerReady

@@ -79,6 +79,11 @@ class Scheduler(Losses):
         book = self.calls.get(call)
         return 0 if book is None else book.sizer.appetite(self._share(book))
 
+    def call_of(self, worker: int, chunk: int) -> int | None:
+        """The call of a chunk that this worker holds; None if it holds no such."""
+        chunks = self.workers[worker].chunks if worker in self.workers else ()
+        return next((each.call for each in chunks if each.id == chunk), None)
+
     def _dispatch(self, event: Event) -> None:  # noqa: C901, PLR0912 - one branch each, read downwards
         match event:
             case ev.CallOpened():
@@ -91,6 +96,7 @@ class Scheduler(Losses):
                 | ev.InputEnded()
                 | ev.ItemCancelled()
                 | ev.CallCancelled()
+                | ev.WaitingDropped()
                 | ev.TaskKilled()
             ):
                 # The caller could not yet know that its call has ended: that is no error.
@@ -106,8 +112,8 @@ class Scheduler(Losses):
                 self._results(event)
             case ev.ChunkCut(number, chunk, stop):
                 worker = self._known(number)
-                if pieces := take_back(worker, chunk, stop):
-                    self._open(worker.chunks[0].call).requeue(pieces)
+                pieces = take_back(worker, chunk, stop)
+                self._open(worker.chunks[0].call).cut(pieces)
             case ev.WorkerDied():
                 self._worker_died(event)
             case ev.Looked():
@@ -156,13 +162,18 @@ class Scheduler(Losses):
         self,
         book: Call,
         event: (
-            ev.ItemsAdded | ev.InputEnded | ev.ItemCancelled | ev.CallCancelled | ev.TaskKilled
+            ev.ItemsAdded
+            | ev.InputEnded
+            | ev.ItemCancelled
+            | ev.CallCancelled
+            | ev.WaitingDropped
+            | ev.TaskKilled
         ),
     ) -> None:
         self._touched.add(book.id)
         match event:
-            case ev.ItemsAdded(_, count):
-                book.add(count)
+            case ev.ItemsAdded(_, count, skipped):
+                book.add(count, skipped)
             case ev.InputEnded():
                 book.input_ended = True
             case ev.ItemCancelled(_, index):
@@ -170,6 +181,8 @@ class Scheduler(Losses):
             case ev.CallCancelled(_, hurry):
                 book.stop(0)
                 self._drop_unwanted(book, kill_after=HURRIED_KILL_AFTER if hurry else None)
+            case ev.WaitingDropped():
+                book.drop_waiting()
             case ev.TaskKilled():
                 self._task_killed(book)
 

@@ -14,10 +14,18 @@ import os
 import threading
 import time
 from collections import OrderedDict
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
+from parmap import _nesting
+from parmap._calls.remote import encode_function, has_terms
+from parmap._foreign.items import TURN, ItemRunner
+from parmap._limits import Limits
 from parmap._wire.payload import ERROR, PayloadBuilder, pack_values, unpack
 from parmap._wire.pickling import Codec, Encoded
+from parmap._wire.scopes import PROCESS
+from parmap._wire.variables import carried
+from parmap._worker.terms import Terms
 from parmap.errors import SerializationError
 
 if TYPE_CHECKING:
@@ -49,22 +57,33 @@ class Raised:
 
 
 class Function:
-    """The function of a call, pickled when the first chunk is."""
+    """The function of a call and its terms, pickled when the first chunk is."""
 
-    def __init__(self, fn: Callable[..., Any], *, star: bool) -> None:
+    def __init__(self, fn: Callable[..., Any], *, star: bool, seed: int | None = None) -> None:
         self.fn = fn
         self.star = star
+        self.seed = seed
         self.key = next(_keys)
-        self.codec = Codec("to worker")
+        self.codec = _public(Codec("to worker"))
+        self.context = copy_context()
+        self._carried = carried()
+        outer = _nesting.inner.get()
+        self.turn = (outer.turn if outer is not None else None) or TURN
         self._lock = threading.Lock()  # engines pickle in threads of their own
         self._encoded: Encoded | None = None
 
     def encoded(self) -> Encoded:
         with self._lock:
             if self._encoded is None:
-                self._encoded = self.codec.dumps(self.fn, "fn")
+                limits = Limits(seed=self.seed)
+                self._encoded = encode_function(self.codec, self.fn, "fn", limits, self._carried)
                 _refuse_handles(self._encoded.fds, "fn")
             return self._encoded
+
+    @property
+    def has_terms(self) -> bool:
+        """Whether what is encoded is a pair, of the function and its terms."""
+        return has_terms(Limits(seed=self.seed), self._carried)
 
 
 class Chunk:
@@ -99,19 +118,25 @@ class Chunk:
 
     def __call__(self) -> Outcomes:
         """In a thread of this process: nothing is copied."""
-        fn, wanted = self._function.fn, self._wanted
+        function, wanted = self._function, self._wanted
+        worker = threading.current_thread().name
         values: list[Any] = []
-        began = time.perf_counter()
-        for index, item in enumerate(self._items, self.first):
-            if wanted.stop_at is not None and index >= wanted.stop_at:
-                break
-            try:
-                values.append(fn(*item) if self._function.star else fn(item))
-            except BaseException as error:  # whatever it is, it is that item's
-                values.append(Raised(_without_our_frame(error)))
-                if self._stops:
+        run = ItemRunner(
+            function.fn, function.context, star=function.star, attempt=self.attempt, worker=worker,
+            seed=function.seed, turn=function.turn,
+        )  # fmt: skip
+        with run.turn():
+            began = time.perf_counter()
+            for index, item in enumerate(self._items, self.first):
+                if wanted.stop_at is not None and index >= wanted.stop_at:
                     break
-        return Outcomes(values, threading.current_thread().name, time.perf_counter() - began)
+                try:
+                    values.append(run(index, item))
+                except BaseException as error:  # whatever it is, it is that item's
+                    values.append(Raised(_without_our_frames(error)))
+                    if self._stops:
+                        break
+            return Outcomes(values, worker, time.perf_counter() - began)
 
     def __reduce__(self) -> tuple[Any, ...]:
         function = self._function
@@ -123,8 +148,9 @@ class Chunk:
         finally:
             payload.close()
         return _run_there, (
-            function.key, encoded.data, list(map(bytes, encoded.buffers)), function.star,
-            list(map(bytes, payload.segments)), payload.block, self._stops,
+            function.key, encoded.data, list(map(bytes, encoded.buffers)), function.has_terms,
+            function.star, payload.whole(), payload.block, self._stops,
+            self.first, self.attempt, (PROCESS, os.getpid()),
         )  # fmt: skip
 
 
@@ -141,7 +167,7 @@ class Outcomes:
         self.nbytes = 0
         self.first, self.attempt = 0, 1  # set by who gets them
         self.encoded = False  # they came from another process, as these segments
-        self.segments: list[bytes] = []
+        self.segments: list[bytearray] = []
         self.block = False
         self._codec = codec
 
@@ -150,7 +176,7 @@ class Outcomes:
         return ()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        codec = self._codec or Codec("to caller")
+        codec = _public(self._codec or Codec("to caller"))
         if any(type(value) is Raised for value in self.values):
             builder = PayloadBuilder(codec)
             for place, value in enumerate(self.values):
@@ -165,12 +191,12 @@ class Outcomes:
             _refuse_handles(payload.fds, "result")
         finally:
             payload.close()
-        segments = list(map(bytes, payload.segments))
+        segments = payload.whole()
         return _came_back, (segments, payload.block, self.worker, self.pid, self.elapsed)
 
 
 def _came_back(
-    segments: list[bytes], block: bool, worker: str, pid: int, elapsed: float
+    segments: list[bytearray], block: bool, worker: str, pid: int, elapsed: float
 ) -> Outcomes:
     outcomes = Outcomes([], worker, elapsed)
     outcomes.encoded, outcomes.segments, outcomes.block, outcomes.pid = True, segments, block, pid
@@ -180,7 +206,7 @@ def _came_back(
 
 # ---------------------------------------------------------------------- in the engine's processes
 
-_functions: OrderedDict[str, tuple[Callable[..., Any], Codec]] = OrderedDict()
+_functions: OrderedDict[str, tuple[Callable[..., Any], Codec, Terms]] = OrderedDict()
 _functions_lock = threading.Lock()
 
 
@@ -193,35 +219,47 @@ def _run(
     key: str,
     data: bytes,
     buffers: list[bytes],
+    has_terms: bool,
     star: bool,
-    segments: list[bytes],
+    segments: list[bytearray],
     block: bool,
     stops: bool,
+    first: int,
+    attempt: int,
+    caller: tuple[bytes, int],
 ) -> Outcomes:
-    fn, codec = _function_there(key, data, buffers)
-    values: list[Any] = []
-    began = time.perf_counter()
-    for item in unpack(segments, (), block, codec):
-        try:
-            argument = item if block else _argument(item)
-            values.append(fn(*argument) if star else fn(argument))
-        except BaseException as error:  # whatever it is, it is that item's
-            values.append(Raised(_without_our_frame(error)))
-            if stops:
-                break
     worker = multiprocessing.current_process().name
-    return Outcomes(values, worker, time.perf_counter() - began, codec)
+    if caller != (PROCESS, os.getpid()):
+        _nesting.worker = worker, os.getpid()
+    fn, codec, terms = _function_there(key, data, buffers, has_terms=has_terms)
+    run = ItemRunner(
+        fn, terms.context or copy_context(), star=star, attempt=attempt, worker=worker,
+        seed=terms.seed, turn=TURN,
+    )  # fmt: skip
+    values: list[Any] = []
+    with run.turn():
+        began = time.perf_counter()
+        for index, item in enumerate(unpack(segments, (), block, codec), first):
+            try:
+                values.append(run(index, item if block else _argument(item)))
+            except BaseException as error:  # whatever it is, it is that item's
+                values.append(Raised(_without_our_frames(error)))
+                if stops:
+                    break
+        return Outcomes(values, worker, time.perf_counter() - began, codec)
 
 
 def _function_there(
-    key: str, data: bytes, buffers: list[bytes]
-) -> tuple[Callable[..., Any], Codec]:
+    key: str, data: bytes, buffers: list[bytes], *, has_terms: bool
+) -> tuple[Callable[..., Any], Codec, Terms]:
     """The call's function: made once in each process, anew for each call."""
     with _functions_lock:
         known = _functions.get(key)
         if known is None:
             codec = Codec("to caller")
-            known = codec.loads(Encoded(data, list(buffers), [])), codec
+            fn = codec.loads(Encoded(data, list(buffers), []))
+            fn, told = fn if has_terms else (fn, ())
+            known = fn, codec, Terms(*told)
             _functions[key] = known
             while len(_functions) > _MOST_FUNCTIONS:
                 _functions.popitem(last=False)
@@ -245,13 +283,20 @@ def _argument(item: Any) -> Any:
 # ---------------------------------------------------------------------- on both sides
 
 
+def _public(codec: Codec) -> Codec:
+    """Keep keys out of what it pickles: the engine sends that wherever it likes."""
+    codec.scope.private = False
+    return codec
+
+
 def _result(place: int) -> str:
     return "result"
 
 
-def _without_our_frame(error: BaseException) -> BaseException:
-    if error.__traceback__ is not None:
-        error.__traceback__ = error.__traceback__.tb_next
+def _without_our_frames(error: BaseException) -> BaseException:
+    for _ in range(2):  # the loop's, and the runner's
+        if error.__traceback__ is not None:
+            error.__traceback__ = error.__traceback__.tb_next
     return error
 
 

@@ -17,7 +17,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from parmap._calls.outcomes import Batch, Failed, Reader
-from parmap._core.chunking import ChunkSizer
+from parmap._core.chunking import TARGET_SECONDS, ChunkSizer
 from parmap._core.events import OnFailure
 from parmap._foreign.chunks import Chunk, Function, Outcomes, Raised, Wanted
 from parmap._limits import NO_LIMITS, Limits
@@ -27,12 +27,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Executor
 
+    from parmap._calls.recording import CallRecord
+
+# Dask's scheduler spends up to 4 ms on a task (measured: docs/how-to/from-one-laptop-to-a-cluster.md).
+# Chunks of so many seconds for each worker that it serves keep it busy for half of its time.
+SCHEDULER_SECONDS = 0.008
 # Two chunks for each of the engine's workers hide the way between them.
 PER_WORKER = 2
 
 
 class ForeignSource:
     """Outcomes from a foreign Executor."""
+
+    takes_all = True
 
     def __init__(
         self,
@@ -43,7 +50,9 @@ class ForeignSource:
         chunksize: int | None,
         on_failure: OnFailure,
         limits: Limits = NO_LIMITS,
+        record: CallRecord | None = None,
     ) -> None:
+        self.record = record
         if limits.task_timeout is not None:
             raise ValueError(
                 f"task_timeout cannot be kept by {type(executor).__name__}: another engine's worker"
@@ -55,8 +64,9 @@ class ForeignSource:
         self._on_failure = on_failure
         self._executor = executor
         self._workers = workers_of(executor)
-        self._function = Function(fn, star=star)
-        self._sizer = ChunkSizer(chunksize)
+        self._function = Function(fn, star=star, seed=limits.seed)
+        size = chunksize or getattr(executor, "_parmap_chunksize", None)
+        self._sizer = ChunkSizer(size, target=_target(executor, self._workers))
         self._items: dict[int, object] = {}
         self._fed = 0
         self._waiting: deque[range] = deque()  # indexes that no chunk has
@@ -87,9 +97,10 @@ class ForeignSource:
         self.feed(items)
         self.end_input()
 
-    def feed(self, items: Sequence[object]) -> None:
-        """Give some more items."""
-        first, self._fed = self._fed, self._fed + len(items)
+    def feed(self, items: Sequence[object], skipped: int = 0) -> None:
+        """Give some more items; `skipped`: so many before them are not to be run."""
+        first = self._fed + skipped
+        self._fed = first + len(items)
         self._items.update(zip(range(first, self._fed), items, strict=True))
         if items and not self._ended:
             self._waiting.append(range(first, self._fed))
@@ -116,17 +127,17 @@ class ForeignSource:
         """Deal with the next chunk that is done; False if none is until then."""
         left = None if until is None else until - time.monotonic()
         try:
-            future = (
-                self._done.get(timeout=left)
-                if left is None or left > 0
-                else self._done.get_nowait()
-            )
+            future = self._done.get(timeout=None if left is None else max(0.0, left))
         except Empty:
             return False
         chunk = self._running.pop(future, None)
         if chunk is not None:  # else it is of a call that did not wait for it
             self._settle(chunk, future)
         return True
+
+    def abandon(self) -> None:
+        """Drop what has not run; nobody will ask for it."""
+        self.cancel()
 
     def cancel(self, *, hurry: bool = False) -> None:
         """Drop what has not run.  With `hurry` (Ctrl-C) what runs is not waited for."""
@@ -196,6 +207,11 @@ class ForeignSource:
         outcomes = future.result()
         batch = self._read(chunk, outcomes)
         done = len(batch.outcomes)
+        if self.record is not None:
+            self.record.ran_there(
+                outcomes.worker, outcomes.pid, chunk.first, done, int(outcomes.elapsed * 1e9),
+                outcomes.nbytes,
+            )  # fmt: skip
         self._sizer.measured(done, outcomes.elapsed, outcomes.nbytes)
         self._give_back(range(chunk.first + done, chunk.first + len(chunk)))
         self._accept(batch, chunk.attempt)
@@ -258,6 +274,8 @@ class ForeignSource:
             self._waiting.extendleft(range(index, index + 1) for index in reversed(indexes))
             return
         said: BaseException | None = _refusal_in(error)
+        if isinstance(error, WorkerLostError):  # it knows what it says
+            said = error
         if said is None:
             if not chunk.alone:
                 self._suspects.append((chunk.first, chunk.attempt))
@@ -315,7 +333,17 @@ def workers_of(executor: Executor) -> int:
     asked = getattr(executor, "_max_workers", None)  # threads, processes, loky, MPI
     if isinstance(asked, int) and asked > 0:
         return asked
-    client: Any = getattr(executor, "_client", None)  # Dask's
-    if client is not None and callable(getattr(client, "ncores", None)):
+    client = _dask_client(executor)
+    if client is not None:
         return max(1, int(sum(client.ncores().values())))
     return os.cpu_count() or 1
+
+
+def _target(executor: Executor, workers: int) -> float:
+    """How long a chunk shall take there."""
+    return TARGET_SECONDS if _dask_client(executor) is None else SCHEDULER_SECONDS * workers
+
+
+def _dask_client(executor: Executor) -> Any:
+    client: Any = getattr(executor, "_client", None)
+    return client if callable(getattr(client, "ncores", None)) else None

@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, assert_never
 
 from parmap import _alarm
 from parmap._alarm import LOOK_EVERY, Alarm
+from parmap._calls.hearsay import hearsay
 from parmap._calls.remote import Report
+from parmap._calls.surroundings import frame_of
 from parmap._calls.verdicts import closed
 from parmap._core import supervision as sup
 from parmap._core.supervision import End, Settle
+from parmap._cpus import share
 from parmap._group.outcomes import value_of
 from parmap._group.stuck import deadlock
-from parmap._launch.setup import budget, introduction
+from parmap._launch.setup import introduction
 from parmap._loop import Loop
 from parmap._wire import frames as fr
 from parmap._wire.frames import Frame
@@ -81,7 +84,10 @@ class GroupLoop(Loop[sup.Event, sup.Command]):
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if seat.wait(done, LOOK_EVERY if left is None else min(left, LOOK_EVERY)):
+            is_done = seat.wait(done, LOOK_EVERY if left is None else min(left, LOOK_EVERY))
+            if hearsay:
+                hearsay.deliver()
+            if is_done:
                 return True
             if left == 0 or _alarm.rings() or (left is None and self._is_stuck()):
                 return False
@@ -137,9 +143,11 @@ class GroupLoop(Loop[sup.Event, sup.Command]):
         try:
             self.post(sup.StopRequested() if failed else sup.Closed())
             while not self.join(None if failed else LOOK_EVERY):
+                hearsay.deliver()
                 _alarm.check()
                 if self._is_stuck():
                     self.raise_reason()
+            hearsay.deliver()
         except BaseException:
             self._leave_now()
             raise
@@ -212,7 +220,7 @@ class GroupLoop(Loop[sup.Event, sup.Command]):
 
     def _start(self, seat: Seat) -> None:
         self._processes += 1
-        head = introduction(seat.name, budget(len(self._seats)), parent=self._parent)
+        head = introduction(seat.name, share(len(self._seats)), parent=self._parent)
         try:
             self._crew.start(self._processes, seat.name, Frame(fr.SETUP, segments=[head]))
         except (
@@ -223,12 +231,13 @@ class GroupLoop(Loop[sup.Event, sup.Command]):
         peer = self._peers[seat.number] = self._crew.members[self._processes]
         seat.update(pid=peer.pid)
         function = seat.function
-        peer.post(Frame(fr.ADOPT, segments=[seat.surroundings.data]))
+        peer.post(frame_of(seat.surroundings))
         sent = Frame(fr.FUNCTION, call=seat.number, segments=function.segments, fds=function.fds)
         # Ends of channels among the arguments are open until they have arrived, or for as long as
         # another process may still need them.
         peer.post(sent, None if seat.may_restart else function.close)
-        peer.post(Frame(fr.MEMBER, call=seat.number))
+        peer.post(Frame(fr.MEMBER, call=seat.number, extra=seat.starts))
+        seat.starts += 1
         self._crew.flush(peer)
 
     def _settle(self, settled: Settle) -> None:

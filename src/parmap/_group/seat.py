@@ -44,11 +44,12 @@ class Seat:
         self.may_restart = may_restart
         self.function = function
         self.codec = codec
-        self.surroundings = surroundings.encoded()
+        self.surroundings = surroundings.of_call()
         self.changed = threading.Condition(threading.RLock())
         # Of its own: decoding runs the user's code, and the loop never waits for that.
         self.decoding = threading.RLock()
         self._owner = os.getpid()
+        self.starts = 0
         self.pid: int | None = None
         self.settled: Settle | None = None
         self.notice: Report | None = None  # the latest that it said of being ready

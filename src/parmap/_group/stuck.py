@@ -17,7 +17,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from parmap._launch.watch import WatchThread
-from parmap._loop import living_loops
+from parmap._living import living_loops
 from parmap.errors import ChannelError
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 * `crew`       the workers of one pool, and the one wait for all of them
 * `peer`       one worker as the parent holds it
+* `ear`        the pipe into which workers speak
 * `base`       what every way to start a worker gives: a `Child` and the `Link` to it
 * `watch`      how the parent learns of a death (a pidfd, or a thread where there is none)
 * `lifeline`   how a worker learns of its parent's death

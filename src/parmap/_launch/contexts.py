@@ -94,6 +94,10 @@ def _inherit(ticket: Ticket) -> Inherited:
 
 def _run_worker(sock: socket.socket, line: Inherited, control: Segment) -> None:
     """The child's side: the same worker as any other."""
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    if nothing != 0:  # the stdlib replaces `sys.stdin` only
+        os.dup2(nothing, 0)
+        os.close(nothing)
     serve(Link.from_fd(sock.detach()), line.fileno(), control)
 
 

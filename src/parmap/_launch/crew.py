@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import os
-import select
 import selectors
 import signal
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from parmap._launch.ear import Ear
 from parmap._launch.peer import Peer
-from parmap._memory.host import close_quietly, lift
+from parmap._memory.host import close_quietly, lift, passes_descriptors
+from parmap._wire import frames as fr
+from parmap._wire.frames import Frame
 from parmap.errors import InternalError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from parmap._launch.base import Launcher
-    from parmap._wire.frames import Frame
+    from parmap._wire.utterance import Utterance
 
 _HELD = {signal.SIGINT, signal.SIGTERM}
 
@@ -38,6 +40,10 @@ class Crew:
         os.set_blocking(self._wake_end, False)
         os.set_blocking(self._waker_end, False)
         self._selector.register(self._wake_end, selectors.EVENT_READ)
+        # Without one, workers speak to wherever their own descriptors lead.
+        self._ear = Ear() if passes_descriptors() else None
+        self.spoken = False  # something was said, and has not been heard yet
+        self.listen(True)
 
     def wake(self) -> None:
         """End the wait that is in progress, or the next one at once."""
@@ -66,9 +72,11 @@ class Crew:
         """
         dead: list[Peer] = []
         for key, _ in self._selector.select(timeout):
-            peer: Peer | None = key.data
+            peer = key.data
             if peer is None:
                 self._drain_wake_pipe()
+            elif peer is self._ear:
+                self.spoken = True
             elif key.fd == peer.death_fileno():
                 dead.append(peer)
             elif peer.open:
@@ -84,6 +92,27 @@ class Crew:
                 yield peer, frame
             yield peer, None
 
+    def hear(self) -> list[Utterance]:
+        """All that workers have said, beside their frames, until now."""
+        self.spoken = False
+        return [] if self._ear is None else self._ear.hear()
+
+    def listen(self, listens: bool) -> None:
+        """Whether something that is said ends a wait; if not, a worker that says too much waits."""
+        ear = self._ear
+        if ear is None or ear.listens == listens:
+            return
+        ear.listens = listens
+        if listens:
+            self._selector.register(ear.fileno(), selectors.EVENT_READ, ear)
+        else:
+            self._selector.unregister(ear.fileno())
+
+    @property
+    def is_deaf(self) -> bool:
+        """Whether it does not listen at present."""
+        return self._ear is not None and not self._ear.listens
+
     def only(self, peer: Peer, timeout: float) -> bool:
         """Wait for something to happen; whether it is that this worker has something to say."""
         ready = self._selector.select(timeout)
@@ -96,6 +125,8 @@ class Crew:
         self.members[number] = peer
         self._selector.register(peer.death_fileno(), selectors.EVENT_READ, peer)
         self._selector.register(peer.fileno(), selectors.EVENT_READ, peer)
+        if self._ear is not None:
+            peer.post(Frame(fr.OUTPUT, extra=number, fds=[self._ear.mouth]))
         for frame in first:
             peer.post(frame)
         self.flush(peer)
@@ -113,7 +144,7 @@ class Crew:
         """Kill who is left, and close everything."""
         for peer in self.members.values():
             peer.kill()
-            select.select([peer.death_fileno()], [], [])
+            _wait_readable(peer.death_fileno())
             peer.bury()
         self.members.clear()
         self._launcher.end()
@@ -131,6 +162,8 @@ class Crew:
         # Once only: a loop that has ended may live on, and its numbers be other files' by then.
         ends, self._wake_end, self._waker_end = (self._wake_end, self._waker_end), -1, -1
         self._selector.close()
+        if self._ear is not None:
+            self._ear.close()
         for fd in ends:
             if fd >= 0:
                 close_quietly(fd)
@@ -155,6 +188,13 @@ class Crew:
             os.read(self._wake_end, 4096)
         except BlockingIOError:
             return  # a nested wait has done it
+
+
+def _wait_readable(fd: int) -> None:
+    """By a selector: `select.select` knows no number above 1023."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(fd, selectors.EVENT_READ)
+        selector.select()
 
 
 @contextmanager

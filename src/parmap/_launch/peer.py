@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from parmap._core.events import IDLE, UNKNOWN
@@ -29,8 +30,8 @@ class Peer:
 
     __slots__ = (
         "_asked", "_child", "_control", "_late", "_link", "_oom_kills", "_outbox", "_page",
-        "_reader", "functions", "name", "number", "oom_kills", "open", "peak_rss", "stack",
-        "surroundings",
+        "_reader", "cpus", "functions", "name", "number", "oom_kills", "open", "peak_rss",
+        "ready_at", "stack", "started_at", "surroundings", "weights",
     )  # fmt: skip
 
     def __init__(
@@ -39,6 +40,8 @@ class Peer:
         """Start the process.  Raises OSError when the system refuses."""
         self.number = number
         self.name = name
+        self.started_at = perf_counter_ns()
+        self.ready_at: int | None = None
         self._page = Segment.create(CONTROL_BYTES)
         try:
             self._child, self._link = start(name, self._page)
@@ -49,7 +52,9 @@ class Peer:
         self._outbox = Outbox(self._link)
         self._reader = FrameReader(close_quietly)
         self.functions: dict[int, int] = {}  # the functions that it has -> for which call last
+        self.weights: dict[int, float] = {}  # chunks that it has -> bytes per item
         self.surroundings: object = None  # the ones that it has taken over
+        self.cpus: int | None = None  # that it knows to be there for the calls within it
         self.open = True  # its end of the stream has not been seen yet
         self._asked = False  # a question to it is open
         self._late = False  # it is ended because of a deadline

@@ -6,7 +6,7 @@ import pickle
 import sys
 from typing import TYPE_CHECKING, Any
 
-from parmap import options
+from parmap._cpus import share
 from parmap._wire import frames as fr
 from parmap._wire.frames import Frame
 from parmap._wire.pickling import Codec, Encoded
@@ -29,7 +29,7 @@ class Setup:
         that uses more than `memory` bytes says so."""
         if not isinstance(initargs, tuple):
             raise TypeError(f"initargs must be a tuple of arguments, not {type(initargs).__name__}")
-        self._budget = budget(workers)
+        self._budget = share(workers)
         self._memory = memory
         self._initializer: Encoded | None = None
         if initializer is not None:
@@ -47,12 +47,6 @@ class Setup:
             return Frame(fr.SETUP, segments=[head])
         initializer = self._initializer
         return Frame(fr.SETUP, segments=[head, *initializer.segments], fds=initializer.fds)
-
-
-def budget(workers: int) -> int:
-    """How many CPUs the calls within each of so many workers may use: its own, and a share of the
-    idle ones."""
-    return max(0, options.usable_cpus() - workers) // workers + 1
 
 
 def introduction(

@@ -16,7 +16,7 @@ from __future__ import annotations
 import sys
 from _thread import _local
 
-from parmap._memory.host import close_quietly, duplicate, is_same_file, lift
+from parmap._memory.host import close_quietly, duplicate, is_same_file, lift, passes_descriptors
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:
@@ -35,10 +35,11 @@ if TYPE_CHECKING:
 class FdSink:
     """Collects descriptors during one pickling. Owns duplicates: the originals may be closed."""
 
-    __slots__ = ("_tokens", "fds")
+    __slots__ = ("_tokens", "fds", "kept")
 
     def __init__(self) -> None:
         self.fds: list[int] = []
+        self.kept: list[object] = []  # what must live until the pickle is needed no more
         self._tokens: dict[int, int] = {}
 
     def add(self, fd: int) -> int:
@@ -56,6 +57,10 @@ class FdSink:
         """Take `fd` itself along, made for this journey: it belongs to the sink now."""
         self.fds.append(fd)
         return len(self.fds) - 1
+
+    def keep(self, obj: object) -> None:
+        """Let `obj` live for as long as the pickle: nothing in that does so itself."""
+        self.kept.append(obj)
 
     def take(self) -> list[int]:
         """Hand the duplicates over: from now on the caller closes them."""
@@ -171,6 +176,10 @@ def export_fd(fd: int, what: str, *, give: bool = False) -> Ticket:
     """
     sink = _current.sink
     if sink is not None:
+        if not passes_descriptors():
+            from parmap._memory.fdpass import refuse_descriptors
+
+            refuse_descriptors()  # here, where the handle can be named, not where bytes are sent
         return sink.adopt(fd) if give else sink.add(fd)
     popen = _spawning()
     if popen is not None:

@@ -29,6 +29,9 @@ ATOMS_AND_TUPLES = ATOMS | {tuple}
 
 # Without references between objects: each value stands for itself.
 _NO_REFERENCES = 2
+# Bytes of this size travel as they are; a chunk of many such is not made.
+BULKY = 64 * 1024
+MOST_BULKY = 16
 _LIST_HEAD = 5  # a letter and the length
 _INT_BYTES = 5  # a letter and 32 bits
 _LIST = ord("[")
@@ -44,7 +47,7 @@ def dump_block(values: Sequence[object]) -> bytes | None:
         data = _dump_ints(values)
         if data is not None:
             return data
-    return dumps(values, PROTOCOL) if is_plain(values) else None
+    return dumps(values, PROTOCOL) if is_plain(values) and not _is_bulky(values) else None
 
 
 def load_block(data: Buffer) -> Sequence[Any]:
@@ -67,6 +70,13 @@ def is_plain(values: Sequence[object]) -> bool:
         return False
     tuples: list[tuple[object, ...]] = [value for value in values if type(value) is tuple]
     return set(map(type, chain.from_iterable(tuples))) <= ATOMS
+
+
+def _is_bulky(values: Sequence[object]) -> bool:
+    """Whether there are bytes that need not be copied into a pickle, and are worth the care."""
+    if len(values) > MOST_BULKY:
+        return False
+    return any(type(value) is bytes and len(value) >= BULKY for value in values)
 
 
 def _dump_ints(values: list[Any]) -> bytes | None:

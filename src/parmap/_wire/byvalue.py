@@ -13,6 +13,7 @@ import functools
 import io
 import pickle
 import sys
+from contextvars import ContextVar
 from types import (
     CellType,
     CodeType,
@@ -27,8 +28,9 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle.cloudpickle
 
 from parmap._wire import rebuild
+from parmap._wire.arrays import array_type, reduce_array
 from parmap._wire.importable import goes_by_reference, is_importable, is_named
-from parmap._wire.pickling import PROTOCOL, is_attribute, reduce_exception, reduce_traceback
+from parmap._wire.pickling import PROTOCOL, is_attribute, reduce_exception
 from parmap._wire.scopes import (
     adopt_class,
     adopt_globals,
@@ -39,6 +41,9 @@ from parmap._wire.scopes import (
     known_class,
     named,
 )
+from parmap._wire.stdlib import way_of
+from parmap._wire.tracebacks import reduce_traceback
+from parmap._wire.variables import reduce_variable
 
 # cloudpickle has no public names for the parts, and no types.
 cp: Any = cloudpickle.cloudpickle
@@ -84,13 +89,20 @@ class ByValueReducers:
             return self._reduce_class(obj)
         if kind is FunctionType:
             return self._reduce_function(obj)
-        reduce = _REDUCERS.get(kind)
-        if reduce is not None:
-            return reduce(obj)
+        by_kind = _REDUCERS.get(kind)
+        if by_kind is not None:
+            return by_kind(obj)
+        way = way_of(kind)
+        if way is not None and (reduced := way(obj, self.scope)) is not NotImplemented:
+            return reduced
         if issubclass(kind, BaseException):
             return reduce_exception(obj, self.scope)
+        if kind is ContextVar:
+            return reduce_variable(obj, self.scope)
         if issubclass(kind, functools.cached_property):
             return _reduce_cached_property(obj)
+        if kind is array_type():
+            return reduce_array(obj)
         if _has_reduce(kind) and kind not in self.dispatch_table:
             return self._reduce_named(obj)
         return NotImplemented

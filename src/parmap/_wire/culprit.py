@@ -14,6 +14,7 @@ from time import perf_counter
 from types import CellType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
+from parmap._memory.transit import FdSink, exporting
 from parmap._wire.byvalue import ByValueReducers
 from parmap.errors import SerializationError, short_repr
 
@@ -37,6 +38,7 @@ _CURES = {
     "_io.BufferedReader": "send its name, and open it in the worker",
     "_io.BufferedWriter": "send its name, and open it in the worker",
     "generator": "send a list of what it yields",
+    "coroutine": "run it where it is made, with asyncio.run(...), and send what that returns",
     "sqlite3.Connection": "connect in the worker, for example in an initializer",
 }
 
@@ -53,19 +55,24 @@ def refusal(codec: Codec, obj: object, what: str, error: BaseException) -> Seria
     reason = _text_of(error)
     cure = _CURES.get(_name_of(type(trail[-1]))) if trail else None
     if cure is not None:
-        reason = f"{reason}; {cure}"
+        title = getattr(trail[-1], "__qualname__", None)  # of a generator
+        reason = f"{reason} {title!r}; {cure}" if title else f"{reason}; {cure}"
     return SerializationError(reason, direction=codec.direction, path=_shorten(path))
 
 
 def find_trail(obj: object, scope: Scope, seconds: float = SECONDS) -> list[object]:
     """Return the objects from `obj` down to the guilty one; none if time runs out."""
     tracer = _Tracer(scope, perf_counter() + seconds)
+    sink = FdSink()  # or handles, which need one, would be taken for the guilty ones
     try:
-        tracer.dump(obj)
+        with exporting(sink):
+            tracer.dump(obj)
     except _TimeIsUpError:
         return []  # what is being pickled now may well be innocent
     except BaseException:  # noqa: S110 - the very error that we are looking for
         pass
+    finally:
+        sink.close()
     return tracer.trail
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import struct
 from collections import deque
 
+from parmap._memory.pages import fresh
 from parmap.errors import InternalError
 
 TYPE_CHECKING = False  # see pickling
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     Buffer = bytes | bytearray | memoryview
+    Segment = Buffer | list[Buffer]  # in pieces, which the receiver does not see
 
 # Kinds of frame to a worker.
 SETUP = 1
@@ -32,12 +34,13 @@ FORGET = 4
 STOP = 5
 ADOPT = 6
 MEMBER = 7
+CPUS = 8
+OUTPUT = 9
 # Kinds of frame to the caller.
 READY = 16
 RESULTS = 17
 INIT_FAILED = 18
 STALE = 19
-LOG = 20  # reserved
 NOTICE = 21
 PARKED = 22
 CUT = 23
@@ -48,8 +51,14 @@ FLAG_BLOCK = 2
 """The payload is a block: one pickle of many plain values."""
 FLAG_FAILURES = 4
 """The payload holds at least one error."""
+FLAG_TIMED = 4
+"""Of a chunk: its call is profiled, and its reports shall tell times."""
+FLAG_TIMES = 8
+"""Of results: the last segment is the times that were asked for."""
 FLAG_MARK = 8
 """The worker shall mark the index of the item that it is running."""
+FLAG_WROTE = 16
+"""The worker has said something, by its other way, before it sent this."""
 FLAG_STAR = 16
 """Items are tuples of arguments."""
 FLAG_STOP_ON_FAILURE = 32
@@ -64,13 +73,13 @@ FLAG_BLOATED = 128
 """The worker has outgrown the memory that it may have."""
 FLAG_LIMITED = 1
 """Of a function: its items may not run for ever."""
-FLAG_REASONS = 2
-"""Of a function: with it comes what of its errors is retried."""
+FLAG_TERMS = 2
+"""Of a function: with it comes what else its call has to tell (`parmap._worker.terms`)."""
 
 KIND_NAMES = {
     SETUP: "SETUP", FUNCTION: "FUNCTION", CHUNK: "CHUNK", FORGET: "FORGET", STOP: "STOP",
-    ADOPT: "ADOPT", MEMBER: "MEMBER",
-    READY: "READY", RESULTS: "RESULTS", INIT_FAILED: "INIT_FAILED", STALE: "STALE", LOG: "LOG",
+    ADOPT: "ADOPT", MEMBER: "MEMBER", CPUS: "CPUS", OUTPUT: "OUTPUT",
+    READY: "READY", RESULTS: "RESULTS", INIT_FAILED: "INIT_FAILED", STALE: "STALE",
     NOTICE: "NOTICE", PARKED: "PARKED", CUT: "CUT",
 }  # fmt: skip
 
@@ -106,18 +115,24 @@ class Frame:
         count: int = 0,
         flags: int = 0,
         extra: int = 0,
-        segments: Sequence[Buffer] = (),
+        segments: Sequence[Segment] = (),
         fds: Sequence[int] = (),
     ) -> None:
-        self.kind = kind
-        self.call = call
-        self.chunk = chunk
-        self.first = first
-        self.count = count
-        self.flags = flags
-        self.extra = extra
-        self.segments = list(segments)
-        self.fds = list(fds)
+        self.kind: int = kind
+        self.call: int = call
+        self.chunk: int = chunk
+        self.first: int = first
+        self.count: int = count
+        self.flags: int = flags
+        self.extra: int = extra
+        # One that arrives has each in one piece; of one that is sent nobody reads them.
+        self.segments: list[Buffer] = list(segments)  # type: ignore[arg-type]
+        self.fds: list[int] = list(fds)
+
+    @property
+    def nbytes(self) -> int:
+        """The size of all segments."""
+        return sum(map(nbytes_of, self.segments))
 
     def __repr__(self) -> str:
         name = KIND_NAMES.get(self.kind, str(self.kind))
@@ -128,28 +143,37 @@ class Frame:
         )
 
 
+def nbytes_of(segment: Segment) -> int:
+    """The size of a segment."""
+    if isinstance(segment, list):
+        return sum(map(len, segment))
+    return memoryview(segment).nbytes
+
+
 def pack_frame(frame: Frame) -> list[Buffer]:
-    """Return the frame as buffers to send one after the other; large segments are not copied."""
-    views = [_flat(segment) for segment in frame.segments]
-    if len(views) == 1 and len(views[0]) < JOIN_BELOW and not frame.fds:
+    """Return the frame as buffers to send one after the other; what is large is not copied."""
+    segments = frame.segments
+    if len(segments) == 1 and not frame.fds and nbytes_of(segments[0]) < JOIN_BELOW:
+        (only,) = pieces_of(segments[0])
         head = _SMALL.pack(
             MAGIC, frame.kind, frame.flags, 0, 1,
-            frame.call, frame.chunk, frame.first, frame.count, frame.extra, len(views[0]),
+            frame.call, frame.chunk, frame.first, frame.count, frame.extra, len(only),
         )  # fmt: skip
-        return [b"".join((head, views[0]))]
+        return [b"".join((head, only))]
     head = HEADER.pack(
-        MAGIC, frame.kind, frame.flags, len(frame.fds), len(views),
+        MAGIC, frame.kind, frame.flags, len(frame.fds), len(segments),
         frame.call, frame.chunk, frame.first, frame.count, frame.extra,
     )  # fmt: skip
-    sizes = list(map(len, views))
+    sizes = list(map(nbytes_of, segments))
     out: list[Buffer] = []
     small: list[Buffer] = [head, struct.pack(f"<{len(sizes)}Q", *sizes)]
-    for view, size in zip(views, sizes, strict=True):
-        if size < JOIN_BELOW:
-            small.append(view)
-        else:
-            _flush(small, out)
-            out.append(view)
+    for segment in segments:
+        for piece in pieces_of(segment):
+            if len(piece) < JOIN_BELOW:
+                small.append(piece)
+            else:
+                _flush(small, out)
+                out.append(piece)
     _flush(small, out)
     return out
 
@@ -161,11 +185,13 @@ def _flush(small: list[Buffer], out: list[Buffer]) -> None:
     small.clear()
 
 
-def _flat(segment: Buffer) -> Buffer:
-    """Return the segment as something whose len() is its size in bytes."""
+def pieces_of(segment: Segment) -> list[Buffer]:
+    """Return the segment as things whose len() is their size in bytes."""
+    if isinstance(segment, list):
+        return segment
     if type(segment) is memoryview and (segment.format != "B" or segment.ndim != 1):
-        return segment.cast("B")
-    return segment
+        return [segment.cast("B")]
+    return [segment]
 
 
 class FrameReader:
@@ -192,7 +218,7 @@ class FrameReader:
         self._nfds = 0
         self._nsegments = 0
         self._lengths: deque[int] | None = None  # of segments still to come; None: unknown
-        self._large: bytearray | None = None  # a piece that is received in place
+        self._large: bytearray | memoryview | None = None  # a piece that is received in place
         self._filled = 0
 
     def get_buffer(self) -> memoryview:
@@ -304,17 +330,17 @@ class FrameReader:
         self._lengths = deque(lengths)
         return True
 
-    def _take(self, size: int) -> bytearray | None:
+    def _take(self, size: int) -> bytearray | memoryview | None:
         """Return the next `size` bytes as memory of their own, or None until all are here."""
         if self._large is None:
             here = self._end - self._start
             if here >= size:
-                piece = bytearray(self._view[self._start : self._start + size])
+                start = self._start
                 self._start += size
-                return piece
+                return bytearray(self._view[start : self._start])
             if size < PRIVATE_FROM:
                 return None
-            self._large = bytearray(size)
+            self._large = fresh(size)
             self._large[:here] = self._view[self._start : self._end]
             self._filled, self._start, self._end = here, 0, 0
         if self._filled < size:

@@ -20,6 +20,7 @@ MAINS = frozenset({"__main__", "__mp_main__"})
 # Verdicts by module name, with what they were based on: the module object (it may be replaced) and
 # sys.path (it may grow).
 _verdicts: dict[str, tuple[ModuleType, list[str], bool]] = {}
+_not_there: set[str] = set()
 
 
 def goes_by_reference(obj: object) -> bool:
@@ -36,7 +37,7 @@ def is_named(obj: object, module_name: object, path: str) -> bool:
     """Tell whether `obj` itself is found under that name, here and in a worker."""
     if type(module_name) is not str:
         return False  # doctest's functions, for example
-    module = sys.modules.get(module_name)
+    module = sys.modules.get(module_name) or _imported(module_name)
     if module is None or module_name in MAINS:
         return False
     found: object = module
@@ -46,6 +47,20 @@ def is_named(obj: object, module_name: object, path: str) -> bool:
     except AttributeError:
         return False
     return found is obj and is_importable(module, module_name)
+
+
+def _imported(name: str) -> ModuleType | None:
+    """Import a part of a package that is there, as `pickle` would: things may say that they are at
+    home there before anybody has (``numpy.recarray`` in ``numpy.rec``)."""
+    if name.rpartition(".")[0] not in sys.modules or name in _not_there:
+        return None
+    from importlib import import_module
+
+    try:
+        return import_module(name)
+    except Exception:
+        _not_there.add(name)  # looked for only once: it takes long
+        return None
 
 
 def is_importable(module: ModuleType, name: str) -> bool:

@@ -13,9 +13,8 @@ What is small is one bytes object, the record; the rest is a `Parcel`.
 from __future__ import annotations
 
 import marshal
-from _pickle import Unpickler, loads
+from _pickle import loads
 from array import array
-from io import BytesIO
 
 from parmap._memory.fdpass import MAX_FDS
 from parmap._memory.transit import FdSink, FdSource, exporting, importing
@@ -143,7 +142,7 @@ class Messages:
     def decode(self, record: bytes) -> Any:
         """Return the item of a record.  Raises whatever unpickling raises."""
         if record[0] == PICKLE:
-            return Loading(self._codec.scope, {}).run(_loads, record)
+            return Loading(self._codec.scope, {}).run(loads, record)
         return marshal.loads(record)  # noqa: S302 - from the same user, as a pickle is
 
     def decode_parcel(
@@ -169,33 +168,6 @@ class Messages:
                 at += _padded(sizes[len(buffers)])
                 buffers.append(bytearray(data[at : at + size]))  # arrays are built on it
             with importing(source):
-                return Loading(self._codec.scope, {}).run(_loads, pickled, buffers)
+                return Loading(self._codec.scope, {}).run(loads, pickled, buffers)
         finally:
             source.close_unclaimed()
-
-
-def _loads(data: bytes, buffers: Sequence[Buffer] = ()) -> Any:
-    if _NUMPY in data:
-        return _ArrayUnpickler(BytesIO(data), buffers=buffers).load()
-    return loads(data, buffers=buffers)
-
-
-_NUMPY = b"_frombuffer"  # what NumPy's arrays are rebuilt by
-
-
-class _ArrayUnpickler(Unpickler):
-    """Arrays that were read-only arrive writable, as all others: they are copies anyway."""
-
-    def find_class(self, module: str, name: str, /) -> Any:
-        found = super().find_class(module, name)
-        if name == "_frombuffer" and module.startswith("numpy."):
-            return _writable(found)
-        return found
-
-
-def _writable(frombuffer: Any) -> Any:
-    def rebuild(*arguments: Any) -> Any:
-        made = frombuffer(*arguments)
-        return made if made.flags.writeable else made.copy(order="A")
-
-    return rebuild

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 from _pickle import loads  # `pickle` itself imports re: 4 ms of every worker's start
 from array import array
-from io import BytesIO
 
 from parmap._memory.transit import FdSink, FdSource, exporting, importing
 from parmap._wire.blocks import dump_block, load_block
-from parmap._wire.pickling import Buffers, FastPickler, dump_by_value, names_main
+from parmap._wire.frames import nbytes_of, pieces_of
+from parmap._wire.pickling import Buffers, FastPickler, dump_by_value
+from parmap._wire.pieces import Pieces
 from parmap._wire.scopes import Loading
 
 TYPE_CHECKING = False  # see pickling
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
-    from parmap._wire.frames import Buffer
+    from parmap._wire.frames import Buffer, Segment
     from parmap._wire.pickling import Codec
 
 VALUE = 0
@@ -45,7 +46,7 @@ class Payload:
 
     def __init__(
         self,
-        segments: list[Buffer],
+        segments: list[Segment],
         fds: list[int],
         *,
         block: bool,
@@ -58,7 +59,11 @@ class Payload:
 
     @property
     def nbytes(self) -> int:
-        return sum(memoryview(segment).nbytes for segment in self.segments)
+        return sum(map(nbytes_of, self.segments))
+
+    def whole(self) -> list[bytearray]:
+        """The segments as they arrive: each in one piece, writable, a copy."""
+        return [bytearray().join(pieces_of(segment)) for segment in self.segments]
 
     def close(self) -> None:
         """Close descriptors that were never sent. May be called twice."""
@@ -86,7 +91,7 @@ class PayloadBuilder:
 
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
-        self._file = BytesIO()
+        self._file = Pieces()
         self._buffers = Buffers()
         self._sink = FdSink()
         self._classes: dict[bytes, type] = {}  # that items need
@@ -101,7 +106,7 @@ class PayloadBuilder:
     @property
     def nbytes(self) -> int:
         """The size so far, for whoever must not let a payload grow too large."""
-        return self._file.tell() + sum(memoryview(view).nbytes for view in self._buffers.views)
+        return self._file.nbytes() + sum(memoryview(view).nbytes for view in self._buffers.views)
 
     def add_values(self, values: Iterable[object], what: Callable[[int], str]) -> None:
         """Add results or arguments; ``what(i)`` names the i-th of these, should it fail."""
@@ -115,7 +120,7 @@ class PayloadBuilder:
             self._add(value, what, index)
 
     def _add(self, value: object, what: Callable[[int], str], index: int) -> None:
-        start, nbuffers = self._file.tell(), len(self._buffers.views)
+        start, nbuffers = len(self._file), len(self._buffers.views)
         try:
             if not self._dump_fast(value, start):
                 self._take_back(start, nbuffers)
@@ -134,7 +139,7 @@ class PayloadBuilder:
         """Add the exception that an item raised. Never fails."""
         from parmap._wire.exceptions import encode_exception
 
-        start = self._file.tell()
+        start = len(self._file)
         with exporting(self._sink):
             data = encode_exception(error, self._codec.dumps_inline, skip_frames=skip_frames)
         self._file.write(data)
@@ -144,11 +149,11 @@ class PayloadBuilder:
     def build(self) -> Payload:
         """Return the payload. The builder is used up."""
         for class_id, body in self._bodies.items():
-            start = self._file.tell()
+            start = len(self._file)
             self._file.write(class_id)
             self._file.write(body)
             self._note(CLASS, start, len(self._buffers.views))
-        segments: list[Buffer] = [self._table.tobytes(), self._file.getvalue()]
+        segments: list[Segment] = [self._table.tobytes(), self._file.joined()]
         segments += self._buffers.views
         return Payload(segments, self._sink.take(), block=False, failures=self._failures)
 
@@ -170,7 +175,7 @@ class PayloadBuilder:
         if not pickler.met_objects:
             return True
         pickler.met_objects = False
-        return not names_main(self._file.getbuffer()[start:])
+        return not self._file.names_main(start)
 
     def _add_bodies(self) -> None:
         """Pickle the classes that the last item was the first to need; raises if one cannot be."""
@@ -187,14 +192,13 @@ class PayloadBuilder:
         return FastPickler(self._file, self._buffers, self._codec.scope, self._classes)
 
     def _take_back(self, start: int, nbuffers: int) -> None:
-        self._file.seek(start)
-        self._file.truncate()
+        del self._file[start:]
         del self._buffers.views[nbuffers:]
 
     def _note(self, kind: int, start: int, nbuffers: int) -> None:
         add = self._table.append
         add(kind)
-        add(self._file.tell() - start)
+        add(self._file.nbytes(start))
         add(len(self._buffers.views) - nbuffers)
 
 

@@ -13,8 +13,11 @@ from io import BytesIO
 from types import BuiltinFunctionType, FunctionType, MethodType, TracebackType
 
 from parmap._memory.transit import FdSink, FdSource, current_sink, exporting, importing
+from parmap._wire.arrays import array_type, reduce_array
 from parmap._wire.importable import goes_by_reference
+from parmap._wire.pieces import OUT_OF_BAND_FROM, Pieces, names_main
 from parmap._wire.scopes import Inheritance, Loading, Scope, id_of, known_class
+from parmap._wire.stdlib import way_of
 
 # Not typing's constant: importing typing costs every worker 4 ms. Checkers know the name.
 TYPE_CHECKING = False
@@ -24,11 +27,10 @@ if TYPE_CHECKING:
     from typing import Any, Literal
 
     from parmap._wire.frames import Buffer
+    from parmap._wire.stdlib import Way
     from parmap.errors import SerializationError
 
 PROTOCOL = 5
-# Smaller buffers are copied into the pickle: a copy costs less than a segment of their own.
-OUT_OF_BAND_FROM = 64 * 1024
 
 _PLAIN_REDUCE = object.__reduce__
 _LruCache = type(functools.lru_cache(len))
@@ -40,16 +42,24 @@ class NeedsByValueError(Exception):
 
 
 class Encoded:
-    """One pickled object: its bytes, the buffers beside them, and descriptors that it owns."""
+    """One pickled object: its bytes, the buffers beside them, and descriptors that it owns.
 
-    __slots__ = ("buffers", "data", "fds")
+    `kept`: objects that it refers to by a name which would go with them.
+    """
+
+    __slots__ = ("buffers", "data", "fds", "kept")
 
     def __init__(
-        self, data: Buffer, buffers: Sequence[Buffer] = (), fds: Sequence[int] = ()
+        self,
+        data: Buffer,
+        buffers: Sequence[Buffer] = (),
+        fds: Sequence[int] = (),
+        kept: Sequence[object] = (),
     ) -> None:
         self.data = data
         self.buffers = list(buffers)
         self.fds = list(fds)
+        self.kept = kept
 
     @classmethod
     def from_segments(cls, segments: Sequence[Buffer], fds: Sequence[int] = ()) -> Encoded:
@@ -99,7 +109,7 @@ class FastPickler(Pickler):
 
     def __init__(
         self,
-        file: BytesIO,
+        file: BytesIO | Pieces,
         buffers: Buffers | None,
         scope: Scope,
         classes: dict[bytes, type] | None = None,
@@ -108,6 +118,7 @@ class FastPickler(Pickler):
         self._scope = scope
         self._classes = classes
         self._verdicts: dict[int, tuple[type, Any]] = {}
+        self._ways: dict[type, Way | bool] = {}
         self.met_objects = False  # whose own reduce may have given the name of a global
 
     def reducer_override(self, obj: Any) -> Any:
@@ -126,12 +137,14 @@ class FastPickler(Pickler):
         elif kind is MethodType:
             if not is_attribute(obj):
                 raise NeedsByValueError
-        elif kind.__reduce__ is not _PLAIN_REDUCE:  # type: ignore[comparison-overlap]
-            if kind is TracebackType:
-                return reduce_traceback(obj)
-            if issubclass(kind, BaseException):
-                return reduce_exception(obj, self._scope)
-            self.met_objects = True
+        else:
+            way = self._ways.get(kind)
+            if way is None:
+                way = self._ways[kind] = _way_of_instances(kind)
+            if way is True:
+                self.met_objects = True
+            elif way is not False:
+                return way(obj, self._scope)
         return NotImplemented
 
     def _reduce_class(self, cls: type) -> Any:
@@ -146,11 +159,20 @@ class FastPickler(Pickler):
         return known_class, (class_id,)
 
 
-def reduce_traceback(tb: TracebackType) -> Any:
-    """Return what rebuilds a traceback that somebody put into data."""
-    from parmap._wire.exceptions import reduce_traceback as reduce
+def _way_of_instances(kind: type) -> Way | bool:
+    """Return what reduces them; if `pickle` does, whether in their own way."""
+    way = way_of(kind)
+    if way is not None:
+        return way
+    if kind is TracebackType:
+        from parmap._wire.tracebacks import reduce_traceback
 
-    return reduce(tb)
+        return lambda tb, _: reduce_traceback(tb)
+    if issubclass(kind, BaseException):
+        return reduce_exception
+    if kind is array_type():
+        return lambda array, _: reduce_array(array)
+    return kind.__reduce__ is not _PLAIN_REDUCE
 
 
 def reduce_exception(error: BaseException, scope: Scope) -> Any:
@@ -178,15 +200,6 @@ def is_attribute(method: MethodType) -> bool:
 def is_name(obj: object) -> bool:
     """Tell whether an object that could be pickled went as nothing but its name."""
     return type(obj) in _NAMED and goes_by_reference(obj)
-
-
-def names_main(data: bytes | memoryview) -> bool:
-    """Tell whether a pickle may name something of ``__main__``, which is another one in a worker.
-
-    Objects that reduce to the name of a global get past `reducer_override`. Text that happens to
-    say so costs a second look, nothing else.
-    """
-    return b"__main__" in bytes(data)
 
 
 def dump_fast(obj: object, buffers: Buffers | None, scope: Scope) -> bytes:
@@ -261,7 +274,7 @@ class Codec:
             if isinstance(error, KeyboardInterrupt):
                 raise
             raise self.refusal(obj, what, error) from error
-        return Encoded(data, buffers, sink.take())
+        return Encoded(data, buffers, sink.take(), sink.kept)
 
     def dumps_inline(self, obj: object) -> bytes:
         """Pickle `obj` into bytes alone; descriptors go to the sink of whoever calls.

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import sys
+from _contextvars import ContextVar
 from _thread import _local
 from _weakref import ref
 from types import BuiltinFunctionType, FunctionType, ModuleType
@@ -32,7 +33,7 @@ class _ClassRef(ref):  # type: ignore[type-arg]
 
 
 # Tells the tokens of one sending process from those of another.
-_PROCESS = os.urandom(8)
+PROCESS = os.urandom(8)
 
 # Every class that has an id, by identity (a metaclass may define __eq__ or no __hash__) and by id.
 # A worker may hold several versions of one class, of several calls: _classes has the latest; but
@@ -102,11 +103,12 @@ class Scope:
 
     __slots__ = (
         "_namespaces", "arrived", "bodies", "classes", "filled", "globals", "inherited", "joins",
-        "named", "pending",
+        "named", "pending", "private",
     )  # fmt: skip
 
     def __init__(self, *, joins: bool, inherited: Inheritance | None = None) -> None:
         self.joins = joins
+        self.private = True  # nobody but processes of parmap reads what is pickled
         self.classes: dict[bytes, type] = {}  # sent or rebuilt; kept alive as long as the call
         self.pending: dict[int, bytes] = {}  # classes that are still without their attributes
         self.globals: dict[object, dict[str, Any]] = {}  # by the sender's token
@@ -127,7 +129,7 @@ class Scope:
     def token_of(self, namespace: dict[str, Any]) -> object:
         """Name the globals of functions: those that share them here shall share them there."""
         self._namespaces[id(namespace)] = namespace  # its identity is not given away meanwhile
-        return _PROCESS, id(namespace)
+        return PROCESS, id(namespace)
 
     def bequeath(self) -> None:
         """Add to the inheritance what code in this scope has set."""
@@ -224,6 +226,15 @@ def adopt_named(module: str, name: str, kind: type) -> Any:
     if key not in scope.named:
         scope.named[key] = object.__new__(kind)
     return scope.named[key]
+
+
+def adopt_variable(home: str, key: str, name: str, *default: Any) -> ContextVar[Any]:
+    """Unpickle a context variable by value: one per key and scope; where it came from, it itself."""
+    known = _now().scope.named
+    if (home, key) not in known:
+        known[home, key] = ContextVar(name, default=default[0]) if default else ContextVar(name)
+    variable: ContextVar[Any] = known[home, key]
+    return variable
 
 
 def adopt_class(class_id: bytes, make: Callable[..., type], args: tuple[Any, ...]) -> type:

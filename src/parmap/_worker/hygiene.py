@@ -213,12 +213,22 @@ def close_in_forked_children(fds: list[int]) -> None:
 
 def flush_streams() -> None:
     """Workers leave by `os._exit`, which flushes nothing; and what a task printed is to be seen."""
-    for stream in (sys.stdout, sys.stderr):
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
         if stream is not None and not stream.closed:
             try:
                 stream.flush()
             except (OSError, ValueError):  # nobody listens any more; there is nowhere to say so
                 continue
+
+
+def finish_multiprocessing() -> None:
+    """What a task has put into a queue of `multiprocessing` gets there: a thread may be at it yet.
+
+    And managers are told that this process needs nothing of theirs any more.
+    """
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util._run_finalizers()
 
 
 def leave_barriers() -> None:

@@ -8,8 +8,11 @@ from __future__ import annotations
 import os
 import pickle
 import sys
+from _contextvars import Context
+from time import perf_counter_ns
 
 from parmap import _nesting
+from parmap._memory import pages
 from parmap._memory.fdpass import Link
 from parmap._memory.host import close_quietly
 from parmap._memory.segment import Segment
@@ -19,11 +22,11 @@ from parmap._wire.exceptions import encode_exception
 from parmap._wire.frames import Frame, FrameReader, pack_frame
 from parmap._wire.payload import unpack
 from parmap._wire.pickling import Codec, Encoded
-from parmap._worker import hygiene, memory
+from parmap._worker import hygiene, memory, output, threads
 from parmap._worker.hygiene import Terminated
-from parmap._worker.retried import Retried
 from parmap._worker.surroundings import Taken
 from parmap._worker.tasks import ChunkRun
+from parmap._worker.terms import Terms
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from parmap._wire.frames import Buffer
+    from parmap._worker.trouble import Orders, Trouble
 
 
 def main(link: int, lifeline: int, control: int) -> NoReturn:
@@ -48,7 +52,13 @@ def serve(link: Link, lifeline: int, page: Segment) -> NoReturn:
         hygiene.close_in_forked_children([link.fileno()])
         hygiene.write_stacks_to(page.fileno())
         hygiene.dump_stacks_on_request()
-        status = _Worker(link, Control(page), lifeline).run()
+        if "numpy.random" in sys.modules:
+            from parmap._worker.seeding import part_from_parent
+
+            part_from_parent()
+        # What the context was of the thread that a fork has copied is chance.
+        status = Context().run(_Worker(link, Control(page), lifeline).run)
+        hygiene.finish_multiprocessing()
     except Terminated:
         hygiene.flush_streams()
         hygiene.die_of_sigterm()
@@ -72,13 +82,15 @@ class _Worker:
         self._lifeline = lifeline
         self._reader = FrameReader(close_quietly)
         self._codec = Codec("to caller")
-        self._functions: dict[int, tuple[Callable[..., Any], Codec, Retried]] = {}
+        self._functions: dict[int, tuple[Callable[..., Any], Codec, Terms]] = {}
         self._taken = Taken()
+        self._trouble: Trouble | None = None
 
     def run(self) -> int:
         """Handle frames until the stream ends, or one ends the worker; returns the exit code."""
         self._say(Frame(fr.READY, extra=0))
         while True:
+            self._tidy_meanwhile()
             size, fds = self._link.receive_into(self._reader.get_buffer())
             if size == 0:
                 return 0
@@ -86,6 +98,12 @@ class _Worker:
                 status = self._handle(frame)
                 if status is not None:
                     return status
+
+    def _tidy_meanwhile(self) -> None:
+        """While nothing comes, give back the memory that is kept for what comes."""
+        left = pages.tidy() if self._reader.at_boundary else None
+        if left is not None and not self._link.wait(left):
+            pages.tidy()
 
     def _handle(self, frame: Frame) -> int | None:
         """Do what a frame says; an exit code, if it was the last one."""
@@ -100,8 +118,13 @@ class _Worker:
                 self._functions.pop(frame.call, None)
             case fr.ADOPT:
                 adopted = self._codec.for_call().loads(Encoded.from_segments(frame.segments))
-                if not self._taken.take_over(adopted):
+                if not self._taken.take_over(adopted, frame.fds):
                     return 0  # stale: what it holds is given back by its death, unrun
+                self._trouble = _trouble_of(adopted["trouble"], frame.extra)
+            case fr.OUTPUT:
+                output.install(frame.fds[0], frame.extra)
+            case fr.CPUS:
+                _nesting.budget = frame.extra
             case fr.SETUP:
                 return self._set_up(frame)
             case fr.MEMBER:
@@ -115,53 +138,75 @@ class _Worker:
     def _run_member(self, frame: Frame) -> int:
         from parmap._worker import member
 
+        pages.forget()  # what comes now is the member's own business
         fn, codec, _ = self._functions[frame.call]
         member.current = member.Member(self._link, codec, frame.call)
+        if self._trouble is not None:
+            self._trouble.member(frame.extra + 1)
         return member.current.run(fn)
 
     def _run_chunk(self, frame: Frame) -> None:
+        if self._trouble is not None:
+            self._trouble.between_chunks()
         self._control.running = SOMETHING  # should a part of it end the process on arrival
-        fn, codec, retried, items = self._unpack(frame)
-        ChunkRun(frame, items, fn, codec, self._link, self._control, retried).run()
+        taken = perf_counter_ns()
+        fn, codec, terms, items = self._unpack(frame)
+        given = frame, items, fn, codec, self._link, self._control, terms
+        if frame.flags & fr.FLAG_TIMED:
+            from parmap._worker.timing import TimedChunkRun
+
+            run: ChunkRun = TimedChunkRun(*given, taken)
+        else:
+            run = ChunkRun(*given)
+        if self._trouble is not None:
+            run.meet(self._trouble)
+        run.run()
         self._control.running = NOTHING
+        if self._trouble is not None:
+            self._trouble.chunk_done()
         self._taken.note_modules()
 
-    def _unpack(self, frame: Frame) -> tuple[Callable[..., Any], Codec, Retried, Sequence[Any]]:
+    def _unpack(self, frame: Frame) -> tuple[Callable[..., Any], Codec, Terms, Sequence[Any]]:
         if frame.flags & fr.FLAG_ALONE:
             return *self._load_function(frame.segments, frame.fds, frame.flags), [()]
-        fn, codec, retried = self._functions[frame.call]
+        fn, codec, terms = self._functions[frame.call]
         if frame.flags & fr.FLAG_FRESH:
+            output.new_call()
             # It is nothing but a name, so its call has no limits.
             if isinstance(fn, _Broken):  # its module may be there by now
-                fn, codec, retried = self._load_function(fn.segments, (), 0)
+                fn, codec, terms = self._load_function(fn.segments, (), 0)
             else:
                 codec = self._codec.for_call()
-            self._functions[frame.call] = fn, codec, retried
+            self._functions[frame.call] = fn, codec, terms
         block = bool(frame.flags & fr.FLAG_BLOCK)
-        return fn, codec, retried, unpack(frame.segments, frame.fds, block, codec)
+        return fn, codec, terms, unpack(frame.segments, frame.fds, block, codec)
 
     def _load_function(
         self, segments: list[Buffer], fds: Sequence[int], flags: int
-    ) -> tuple[Callable[..., Any], Codec, Retried]:
-        """The function, and what of its errors is retried."""
+    ) -> tuple[Callable[..., Any], Codec, Terms]:
+        """The function, and what its call has told with it."""
         codec = self._codec.for_call()
+        output.new_call()
         if flags & fr.FLAG_LIMITED:
             hygiene.keep_descendants()
         try:
             fn = codec.loads(Encoded.from_segments(segments, fds))
-            fn, reasons = fn if flags & fr.FLAG_REASONS else (fn, ())
-            return fn, codec, Retried(reasons)
+            fn, told = fn if flags & fr.FLAG_TERMS else (fn, ())
+            return fn, codec, Terms(*told)
         except Terminated:
             raise
         except BaseException as error:  # it is the failure of each item
-            return _Broken(error, segments), codec, Retried(())
+            return _Broken(error, segments), codec, Terms()
 
     def _set_up(self, frame: Frame) -> int | None:
         """Who this worker is, and the initializer; an exit code if that failed."""
         setup = pickle.loads(frame.segments[0])
         sys.argv[:] = setup["argv"]
         _nesting.budget = setup["budget"]
+        _nesting.worker = setup["name"], os.getpid()
+        threads.limit(setup["budget"])
         memory.limit = setup["memory"]
+        output.introduce(setup["name"])
         if setup["parent"] is not None:
             from parmap._worker.member import become
 
@@ -183,13 +228,23 @@ class _Worker:
             raise
         except BaseException as error:  # calls fail with that very error
             data = encode_exception(error, codec.dumps_inline, skip_frames=1)
-            self._say(Frame(fr.INIT_FAILED, segments=[data]))
+            hygiene.flush_streams()
+            wrote = fr.FLAG_WROTE if output.took_word() else 0
+            self._say(Frame(fr.INIT_FAILED, flags=wrote, segments=[data]))
             return False
         codec.keep_globals()
         return True
 
     def _say(self, frame: Frame) -> None:
         self._link.send_all(pack_frame(frame))
+
+
+def _trouble_of(orders: Orders | None, worker: int) -> Trouble | None:
+    if orders is None:
+        return None
+    from parmap._worker.trouble import Trouble  # only who asks for it pays for it
+
+    return Trouble(orders, worker)
 
 
 class _Broken:

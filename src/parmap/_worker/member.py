@@ -10,6 +10,7 @@ from _thread import allocate_lock
 from parmap._wire import frames as fr
 from parmap._wire.frames import Frame, pack_frame
 from parmap._wire.payload import PayloadBuilder
+from parmap._worker import output
 from parmap._worker.bound import frames_around
 from parmap._worker.hygiene import Terminated, flush_streams
 
@@ -80,7 +81,9 @@ class Member:
             kind,
             call=self._call,
             count=1,
-            flags=fr.FLAG_LAST | (fr.FLAG_FAILURES if payload.failures else 0),
+            flags=fr.FLAG_LAST
+            | (fr.FLAG_FAILURES if payload.failures else 0)
+            | (fr.FLAG_WROTE if output.took_word() else 0),
             extra=int(obeying),
             segments=payload.segments,
             fds=payload.fds,
@@ -172,7 +175,7 @@ def _leave_as_processes_do() -> None:
     # multiprocessing, which waits for its children, and theirs may be among them.
     last = (
         ("threading", "_shutdown"),
-        ("parmap._loop", "finish_all"),
+        ("parmap._living", "finish_all"),
         ("parmap._worker.hygiene", "leave_barriers"),
         ("multiprocessing.util", "_exit_function"),
     )

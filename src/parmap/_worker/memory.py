@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from parmap._memory import pages
+
 # Bytes, as the parent has told at the start; None: any amount.
 limit: int | None = None
 # Whether it was more than that at the last look.
@@ -16,6 +18,9 @@ def look() -> bool:
     global is_bloated
     if limit is not None:
         is_bloated = used() > limit
+        if is_bloated and pages.tidy() is not None:
+            pages.forget()  # kept only for speed
+            is_bloated = used() > limit
     return is_bloated
 
 

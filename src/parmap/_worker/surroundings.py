@@ -11,10 +11,16 @@ import os
 import sys
 import warnings
 
+from parmap._wire import kin
+from parmap._worker import threads
+
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import ModuleType
     from typing import Any, TypedDict
+
+    from parmap._worker.trouble import Orders
 
     class Surroundings(TypedDict):
         """What travels.  `None` where the caller could not tell (its folder was deleted)."""
@@ -22,9 +28,11 @@ if TYPE_CHECKING:
         cwd: str | None
         path: list[str]
         environ: dict[str, str]
+        authkey: bytes | None  # multiprocessing's
         levels: dict[str, int]  # of loggers whose level is not the default one; "" is the root's
         filters: list[Any] | None
         reloads: dict[str, int]  # module -> how often the caller has been seen to reload it
+        trouble: Orders | None  # what `parmap.testing.chaos` wants
 
 
 # Modules of Python itself and of installed packages do not change under a program.
@@ -44,15 +52,19 @@ class Taken:
         self._reloads: dict[str, int] | None = None
         self._loggers: set[str] = set()
 
-    def take_over(self, wanted: Surroundings) -> bool:
-        """Become like the caller.  False: this worker holds what the caller no longer has."""
+    def take_over(self, wanted: Surroundings, fds: Sequence[int] = ()) -> bool:
+        """Become like the caller.  False: this worker holds what the caller no longer has.
+
+        `fds` came along: the way to the caller's resource tracker, if it has one.
+        """
+        kin.take_over(wanted["authkey"], fds)
         if self._is_stale(wanted["reloads"]):
             return False
         if wanted["cwd"] is not None:
             _change_folder(wanted["cwd"])
         if sys.path != wanted["path"]:
             sys.path[:] = wanted["path"]
-        _change_environment(wanted["environ"])
+        _change_environment({**threads.unset(wanted["environ"]), **wanted["environ"]})
         self._set_levels(wanted["levels"])
         if wanted["filters"] is not None:
             warnings.filters[:] = wanted["filters"]  # type: ignore[index]  # a list in every version

@@ -12,26 +12,34 @@ no harm.  What was taken away is reported as not run, and other workers run it.
 
 from __future__ import annotations
 
+import os
+from _contextvars import copy_context
 from time import monotonic_ns, perf_counter_ns
 
+from parmap import _nesting
 from parmap._wire import frames as fr
 from parmap._wire.control import NOTHING, SOMETHING
 from parmap._wire.frames import Frame, pack_frame
 from parmap._wire.payload import ERROR, PayloadBuilder, pack_values
-from parmap._worker import hygiene, memory
+from parmap._wire.utterance import NONE
+from parmap._worker import hygiene, memory, output
 from parmap._worker.bound import frames_around
 from parmap._worker.hygiene import Terminated, flush_streams
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from threading import Lock
     from typing import Any
 
     from parmap._memory.fdpass import Link
     from parmap._wire.control import Control
+    from parmap._wire.frames import Buffer
     from parmap._wire.payload import Item
     from parmap._wire.pickling import Codec
-    from parmap._worker.retried import Retried
+    from parmap._worker.seeding import Seeding
+    from parmap._worker.terms import Terms
+    from parmap._worker.trouble import Trouble
 
 # Finished results of marked items wait this long at most for the rest of their chunk.
 REPORT_EVERY_NS = 4_000_000
@@ -42,7 +50,7 @@ class ChunkRun:
 
     __slots__ = (
         "_call", "_codec", "_control", "_errors", "_frame", "_inside", "_items", "_link",
-        "_outcomes", "_reported", "_rest", "_retried", "_since", "_skip", "_stops",
+        "_outcomes", "_reported", "_rest", "_seeding", "_since", "_skip", "_stops", "_terms", "pid",
     )  # fmt: skip
 
     def __init__(
@@ -53,14 +61,16 @@ class ChunkRun:
         codec: Codec,
         link: Link,
         control: Control,
-        retried: Retried,
+        terms: Terms,
     ) -> None:
         self._frame = frame
-        self._call, self._skip = _caller(fn, frame.flags)
+        self._terms = terms
+        self._seeding: Seeding | None = None
+        self.pid = os.getpid()
+        self._call, self._skip = self._caller(fn)
         self._codec = codec
         self._link = link
         self._control = control
-        self._retried = retried
         self._inside = False  # among the items, and so able to say which one it is
         self._items: list[Any] = items if type(items) is list else list(items)
         self._rest: Iterator[Any] = iter(self._items)
@@ -72,23 +82,89 @@ class ChunkRun:
 
     def run(self) -> None:
         """Run the items in order and report on them; the last report closes the chunk."""
+        if output.outlet is None:
+            self._run()
+            return
+        output.outlet.place = self.place
+        try:
+            self._run()
+        finally:
+            output.outlet.place = None
+
+    def _run(self) -> None:
         self._hear_cuts()
         hygiene.tell_where = self.tell_where
+        _nesting.running = self
         try:
-            if self._frame.flags & fr.FLAG_MARK:
-                self._run_marked()
-            else:
-                self._run_bare()
+            self._run_items()
         finally:
-            hygiene.on_cut = hygiene.tell_where = None
+            hygiene.on_cut = hygiene.tell_where = _nesting.running = None
         if hygiene.told_to_go:
             raise Terminated(hygiene.EXIT_TERMINATED)
         self._report(perf_counter_ns(), last=True)
+
+    def _run_items(self) -> None:
+        run = self._run_marked if self._frame.flags & fr.FLAG_MARK else self._run_bare
+        # In a context of their own: what they set there is gone with them.
+        if self._seeding is None:
+            copy_context().run(run)
+        else:
+            with self._seeding:
+                copy_context().run(run)
+
+    turn: Lock | None = None  # there is one item at a time
+
+    def tell(self) -> tuple[int, int, str, int | None] | None:
+        """As a `Runner` does: which item is being run."""
+        index, name = self._index(), _nesting.worker
+        if index is None or name is None:
+            return None
+        return index, self._frame.extra + 1, name[0], self._terms.seed
+
+    def _index(self) -> int | None:
+        if self._inside:
+            return self._frame.first + self._reported + len(self._outcomes)
+        marked = self._control.running
+        return marked - 1 if marked > 0 else None
+
+    def meet(self, trouble: Trouble) -> None:
+        """Run under `parmap.testing.chaos`: each item is marked, so that its death is its own."""
+        self._call = trouble.around(self._call, self._frame.first, self._frame.extra + 1)
+        self._skip += 1
+        self._frame.flags |= fr.FLAG_MARK
 
     def tell_where(self) -> None:
         """Answer the parent's question (from a signal's handler, between any two instructions)."""
         if self._inside:
             self._control.answer(self._frame.first + self._reported + len(self._outcomes))
+
+    def place(self) -> tuple[int, int]:
+        """The chunk, and the item that is being run; for what that says meanwhile."""
+        if self._frame.flags & fr.FLAG_ALONE:
+            return self._frame.chunk, NONE
+        return self._frame.chunk, self._frame.first + self._reported + len(self._outcomes)
+
+    def _caller(self, fn: Callable[..., Any]) -> tuple[Callable[[Any], Any], int]:
+        """What turns an item as it came into a result, and how many of our own frames that puts
+        around the user's."""
+        ours = frames_around(fn)
+        if self._terms.context is not None:
+            fn = self._terms.around(fn)
+            ours += 1
+        call, more = _caller(fn, self._frame.flags)
+        if self._terms.seed is None:
+            return call, ours + more
+        from parmap._worker.seeding import Seeding
+
+        self._seeding = seeding = Seeding(self._terms.seed)
+
+        def seeded(item: Any) -> Any:
+            index = self._index()
+            assert index is not None
+            seeding.plant(index)
+            return call(item)
+
+        return seeded, ours + more + 1
 
     def _hear_cuts(self) -> None:
         hygiene.on_cut = self._cut_at_once
@@ -133,7 +209,7 @@ class ChunkRun:
 
     def _failed(self, error: BaseException) -> bool:
         """An item has failed.  Whether that ends the chunk."""
-        if self._retried and self._retried.covers(error):
+        if self._terms.retried and self._terms.retried.covers(error):
             self._report_retried(error)
             return hygiene.told_to_go
         self._errors[len(self._outcomes)] = error
@@ -199,13 +275,18 @@ class ChunkRun:
             payload = builder.build()
         else:
             payload = pack_values(outcomes, self._codec, _result)
+        segments = [*payload.segments, *self._times(first, len(outcomes), now)]
         flags = (
             (fr.FLAG_LAST if last else 0)
             | (fr.FLAG_BLOCK if payload.block else 0)
             | (fr.FLAG_FAILURES if payload.failures else 0)
             | (fr.FLAG_RETRIED if retried else 0)
             | (fr.FLAG_BLOATED if memory.look() else 0)
+            | self.more_flags
         )
+        flush_streams()
+        if output.took_word():
+            flags |= fr.FLAG_WROTE
         frame = Frame(
             fr.RESULTS,
             call=self._frame.call,
@@ -214,10 +295,9 @@ class ChunkRun:
             count=len(outcomes),
             flags=flags,
             extra=now - self._since,
-            segments=payload.segments,
+            segments=segments,
             fds=payload.fds,
         )
-        flush_streams()
         # The items are done: a death while their results are written is no item's fault.
         self._control.running = NOTHING
         self._link.send_all(pack_frame(frame), frame.fds)
@@ -225,15 +305,20 @@ class ChunkRun:
         self._reported += len(outcomes)
         self._since = perf_counter_ns()
 
+    more_flags = 0
+
+    def _times(self, first: int, count: int, ran: int) -> list[Buffer]:
+        """What more a report tells: of a profiled call, the times (`timing`)."""
+        return []
+
 
 def _result(place: int) -> str:
     return "result"
 
 
 def _caller(fn: Callable[..., Any], flags: int) -> tuple[Callable[[Any], Any], int]:
-    """What turns an item as it came into a result, and how many of our own frames that puts around
-    the user's."""
-    ours = 1 + frames_around(fn)
+    """What calls a function for an item as it came, and how many of our own frames that makes."""
+    ours = 1
     if flags & fr.FLAG_ALONE:
         return lambda nothing: fn(), ours + 1
     block, star = flags & fr.FLAG_BLOCK, flags & fr.FLAG_STAR

@@ -2,6 +2,9 @@
 
 One thread, no handlers of signals, no state but the list of its living children.  It leaves with its
 parent, as workers do; or when the parent has hung up and the last of its children is reaped.
+
+It takes its children along, too.  They notice by themselves (`hygiene.die_with_parent`), unless a
+process that a C library has forked in the parent, behind Python's back, holds the lifeline open.
 """
 
 from __future__ import annotations
@@ -59,6 +62,8 @@ class _Zygote:
         self._buffer = bytearray(_ORDER_BYTES)
         self._poll = select.poll()
         self._poll.register(link.fileno(), select.POLLIN)
+        self._parent = os.pidfd_open(os.getppid())
+        self._poll.register(self._parent, select.POLLIN)
         self._leashes: dict[int, tuple[int, int]] = {}  # leash -> pid, pidfd
         # Those that the parent has let go of: pidfd -> pid, leash
         self._dying: dict[int, tuple[int, int]] = {}
@@ -67,7 +72,9 @@ class _Zygote:
         """Do what the parent says; returns in each worker, and only there."""
         while not self._link.closed or self._leashes or self._dying:
             for fd, _ in self._poll.poll():
-                if fd in self._leashes:
+                if fd == self._parent:
+                    self._end_all()
+                elif fd in self._leashes:
                     self._expect_death(fd)
                 elif fd in self._dying:
                     self._reap(fd)
@@ -153,10 +160,20 @@ class _Zygote:
         finally:
             link.close()
 
+    def _end_all(self) -> NoReturn:
+        """The parent is dead."""
+        for pidfd in (*(pidfd for _, pidfd in self._leashes.values()), *self._dying):
+            try:
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        os._exit(0)
+
     def _leave(self, leash: Link) -> None:
         """In a worker: close what is the zygote's.  A copy of a leash would hide the zygote's death."""
         leash.close()
         self._link.close()
+        os.close(self._parent)
         for pair in (*self._leashes.items(), *self._dying.items()):
             os.close(pair[0])
             os.close(pair[1][1])

@@ -118,9 +118,12 @@ class _Bar:
 
     def __init__(self, label: str | None, total: int | None) -> None:
         # miniters and mininterval: what we tell is rare enough to be shown each time.
+        from parmap._calls import delivery  # here, for a call without a bar needs none
+
         self._bar = _bar_class()(
             desc=label, total=total, miniters=1, mininterval=0, dynamic_ncols=True
         )
+        delivery.making_room = _bar_class().external_write_mode
 
     def show(self, progress: Progress) -> None:
         if progress.failed:

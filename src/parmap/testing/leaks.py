@@ -102,11 +102,8 @@ class _Snapshot(NamedTuple):
         return cls(_descendants(), _descriptors(), threads, _shared_memory())
 
     def new_since(self, before: _Snapshot) -> list[str]:
-        memory = [
-            words
-            for name, words in self.shared_memory.items()
-            if name not in before.shared_memory and not _used_by_a_stranger(str(name))
-        ]
+        names = [str(name) for name in self.shared_memory.keys() - before.shared_memory.keys()]
+        memory = [str(self.shared_memory[name]) for name in _not_of_strangers(sorted(names))]
         others = [
             words
             for now, then in (
@@ -201,25 +198,49 @@ def _shared_memory() -> dict[Hashable, str]:
     return {name: f"shared memory {SHARED_MEMORY}/{name}" for name in _list(SHARED_MEMORY)}
 
 
-def _used_by_a_stranger(name: str) -> bool:
-    """Whether a process that is not ours maps it: the folder belongs to the whole machine.
+# What multiprocessing calls the shared memory that its resource tracker looks after.
+_TRACKED = ("sem.mp-", "psm_")
 
-    Some write their pid into the name, and map it now and then only (loky's semaphores).
+
+def _not_of_strangers(names: list[str]) -> list[str]:
+    """Without what a process that is not ours has made: the folder belongs to the whole machine.
+
+    A stranger maps it; or its pid is in the name (loky's semaphores); or multiprocessing has made
+    it, and none of ours can have, for then a tracker would run here.
     """
-    path = f"{SHARED_MEMORY}/{name}"
+    if not _stdlib_helpers("pid"):
+        names = [name for name in names if not name.startswith(_TRACKED)]
+    if not names:
+        return names
     ours = {os.getpid()} | {
         identity[0] for identity in _descendants() if isinstance(identity, tuple)
     }
-    named = {int(word) for word in re.split(r"[-._]", name) if word.isdigit()}
-    return any(pid not in ours and (pid in named or _maps(pid, path)) for pid in _all_processes())
+    strangers = [pid for pid in _all_processes() if pid not in ours]
+    mapped = "".join(map(_maps, strangers))
+    pids = set(map(str, strangers))
+    return [
+        name
+        for name in names
+        if not _is_mapped(name, mapped) and pids.isdisjoint(re.split(r"[-._]", name))
+    ]
 
 
-def _maps(pid: int, path: str) -> bool:
+def _maps(pid: int) -> str:
+    """The lines about shared memory, of what a process has mapped."""
     try:
         with open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as file:
-            return any(path in line for line in file)
+            return "".join(line for line in file if SHARED_MEMORY in line)
     except OSError:
-        return False
+        return ""
+
+
+def _is_mapped(name: str, mapped: str) -> bool:
+    path = f"{SHARED_MEMORY}/{name}"
+    try:
+        # A semaphore is mapped before it has its name: that is found by the number of its file.
+        return path in mapped or f" {os.stat(path).st_ino} " in mapped
+    except OSError:
+        return True  # it is gone
 
 
 def _stdlib_helpers(kind: str) -> set[int]:

@@ -36,6 +36,25 @@ def test_no_items_make_no_piece():
     assert book.finished
 
 
+def test_skipped_items_take_their_indexes_and_never_wait():
+    """A checkpoint has them; nothing else of the call may notice."""
+    book = call(2)
+    book.add(2, skipped=3)
+    book.add(1)
+
+    assert waiting(book) == [(0, 2), (5, 8)]
+    assert book.fed == 8
+
+
+def test_items_behind_the_end_are_not_wanted_however_many_before_them_are_skipped():
+    """A call that has stopped takes nothing in."""
+    book = call(1)
+    book.stop(0)
+    book.add(2, skipped=3)
+
+    assert (waiting(book), book.fed) == ([], 6)
+
+
 def test_a_chunk_is_cut_from_the_front():
     """And what is left stays there."""
     book = call(5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from parmap._core.chunking import (
@@ -10,6 +12,7 @@ from parmap._core.chunking import (
     GROWTH,
     MARK_SECONDS,
     MAX_BYTES,
+    MAX_BYTES_OF_FEW,
     OVERRUN,
     PREFETCH_SECONDS,
     TARGET_SECONDS,
@@ -33,7 +36,9 @@ def sizer(*reports: tuple[int, float, int], fixed: int | None = None) -> ChunkSi
         ([(100, 100e-6, 0)], 10**6, True, 4, 800),
         ([(1000, 1000e-6, 0)], 10**6, True, 4, 3000),  # 3 ms of work
         ([(1, 0.01, 0)], 1000, True, 4, 1),
-        ([(100, 1e-4, 100 * MAX_BYTES)], 1000, True, 4, 1),
+        ([(100, 1e-4, 100 * MAX_BYTES)], 1000, True, 4, FEW),  # large, but few
+        ([(100, 1e-4, 100 * MAX_BYTES_OF_FEW // 3)], 1000, True, 4, 3),
+        ([(100, 1e-4, 100 * MAX_BYTES_OF_FEW + 1)], 1000, True, 4, 1),
         ([(100, 1e-4, 100 * MAX_BYTES // 50)], 1000, True, 4, 50),
         ([(100, 1e-1, 0)], 16, False, 4, 2),  # guided
         ([(100, 1e-1, 0)], 7, False, 4, 1),
@@ -46,6 +51,15 @@ def sizer(*reports: tuple[int, float, int], fixed: int | None = None) -> ChunkSi
 def test_the_size_of_a_chunk(reports, waiting, more, workers, size):
     """From what has been measured, what waits, and who shares it."""
     assert sizer(*reports).size(waiting, more_to_come=more, workers=workers) == size
+
+
+def test_a_chunk_for_an_engine_whose_messages_are_dear_is_longer():
+    """But never longer than is allowed."""
+    report = (100, 100e-3, 0)  # 1 ms each
+    for longest, size in [(math.inf, 800), (0.1, 100)]:
+        made = ChunkSizer(None, longest, target=8.0)
+        made.measured(*report)
+        assert made.size(10**6, more_to_come=True, workers=1000) == size
 
 
 @pytest.mark.parametrize(("fixed", "waiting", "size"), [(5, 100, 5), (5, 3, 3), (1, 9, 1)])
@@ -143,3 +157,23 @@ def test_how_many_chunks_the_waiting_items_make(waiting, fixed, chunks):
 def test_appetite_is_three_chunks_for_each_of_four_workers(reports, fixed, appetite):
     """One runs, one waits at the worker, one is on its way."""
     assert sizer(*reports, fixed=fixed).appetite(4) == appetite
+
+
+def test_what_is_large_is_given_the_time_to_arrive():
+    """Or it would be taken back on its way, and sent again, for ever on a slow machine."""
+    light, heavy = sizer((1, 0.0, 100)), sizer((1, 0.0, 10_000_000))
+
+    assert heavy.patience(1) == light.patience(1) + heavy.transit(1) - light.transit(1)
+    assert heavy.transit(1) > OVERRUN * TARGET_SECONDS
+
+
+def test_each_cut_doubles_that_time_and_each_report_takes_it_back():
+    made = sizer((1, 0.0, 1_000_000))
+    usual = made.transit(1)
+    for _ in range(3):
+        made.was_cut()
+    assert made.transit(1) == 8 * usual
+
+    for _ in range(5):
+        made.measured(1, 0.0, 1_000_000)
+    assert made.transit(1) == usual

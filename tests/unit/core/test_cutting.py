@@ -159,3 +159,19 @@ def test_the_rest_of_a_worker_begins_anew_when_something_is_sent_ahead():
     assert desk.scheduler.send_ahead("f", 1, now=desk.now) is not None
 
     assert desk.later(9.0) == []
+
+
+def test_what_is_behind_a_large_item_is_not_taken_back_while_it_may_be_on_its_way():
+    """It would have to be sent again; where that takes long, for ever."""
+    desk = Desk()
+    desk.open(1, 1, chunksize=None, ended=False)
+    (first,) = desk.come()
+    desk.tell(
+        ev.ResultsArrived(
+            first.worker, first.chunk, 0, 1, last=True, elapsed=CHEAP, nbytes=8_000_000
+        )
+    )
+    assert len(orders(desk.tell(ev.ItemsAdded(1, 2)))) == 2
+
+    assert cuts(desk.later(10 * LATE)) == []
+    assert len(cuts(desk.later(100 * LATE))) == 1

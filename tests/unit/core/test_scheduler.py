@@ -67,6 +67,38 @@ def test_a_call_is_not_finished_while_its_input_is_open():
     assert spans(desk.tell(ev.ItemsAdded(1, 1))) == [(order.worker, 1, 2)]
 
 
+def test_skipped_items_are_not_sent_and_the_others_keep_their_indexes():
+    """What a checkpoint has costs no message; no chunk reaches across it."""
+    desk = Desk()
+    desk.tell(ev.CallOpened(1, 1, 4, OnFailure.CONTINUE))
+    desk.tell(ev.ItemsAdded(1, 2, skipped=3), ev.ItemsAdded(1, 1, skipped=1), ev.InputEnded(1))
+    (order,) = desk.come()
+
+    assert (order.start, order.stop) == (3, 5)
+    (last,) = orders(desk.done(order))
+    assert (last.start, last.stop) == (6, 7)
+    assert FinishCall(1) in desk.done(last)
+
+
+def test_a_call_that_is_spared_all_its_items_asks_for_no_worker():
+    """A run that finds everything stored costs no process."""
+    desk = Desk()
+    desk.tell(ev.CallOpened(1, 2, None, OnFailure.STOP))
+
+    assert desk.tell(ev.InputEnded(1)) == [FinishCall(1)]
+
+
+def test_a_failure_ends_the_call_also_where_items_were_skipped_before_it():
+    """FINISH_EARLIER compares indexes of the input."""
+    desk = Desk()
+    desk.tell(ev.CallOpened(1, 1, 1, OnFailure.FINISH_EARLIER), ev.ItemsAdded(1, 3, skipped=5))
+    (order,) = desk.come()
+    commands = desk.tell(results(order, 1, last=True, failed=(5,)))
+
+    assert orders(commands) == []
+    assert FinishCall(1) in commands
+
+
 def test_a_partial_report_is_delivered_at_once():
     """A long chunk streams: its results do not wait for its end."""
     desk = Desk()
@@ -467,6 +499,19 @@ def test_a_call_whose_last_item_is_withdrawn_is_finished():
     desk.open(1, 1)
 
     assert desk.tell(ev.ItemCancelled(1, 0)) == [FinishCall(1)]
+
+
+def test_what_waits_is_dropped_and_what_was_sent_goes_on():
+    """Also what comes back from a dead worker: it had been sent."""
+    desk = Desk()
+    desk.open(1, 10, chunksize=2)
+    (order, *_) = desk.come()
+    assert spans(desk.tell(ev.WaitingDropped(1))) == []
+    desk.tell(ev.ItemsAdded(1, 3))
+
+    assert desk.dies(order.worker)[-1] != FinishCall(1)
+    again = orders(desk.come())
+    assert again[0].start == 0
 
 
 # ---------------------------------------------------------------------- several calls

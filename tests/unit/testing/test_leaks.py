@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from multiprocessing import shared_memory
 
 import pytest
 
-from parmap.testing.leaks import nothing_left_behind
+from parmap.testing.leaks import _is_mapped, _maps, nothing_left_behind
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only /proc tells")
 
@@ -93,6 +94,16 @@ def test_a_name_with_the_pid_of_a_stranger_is_no_leak_of_ours(whose: str) -> Non
 
 
 @linux_only
+def test_whoever_has_a_semaphore_open_is_found() -> None:
+    """It is mapped before it has its name."""
+    lock = multiprocessing.get_context("spawn").Lock()
+    name = f"sem.{lock._semlock.name[1:]}"  # type: ignore[attr-defined]
+
+    assert _is_mapped(name, _maps(os.getpid()))
+    assert not _is_mapped(name, _maps(os.getppid()))
+
+
+@linux_only
 def test_multiprocessings_own_helper_is_not_our_leak() -> None:
     """The resource tracker starts with the first named block and lives until the program ends."""
     with leaks():
@@ -109,3 +120,19 @@ def test_the_blocks_own_error_is_what_one_sees() -> None:
         raise ValueError("mine")
     release.set()
     thread.join()
+
+
+def test_what_multiprocessing_makes_is_no_leak_of_a_process_without_its_tracker(
+    monkeypatch, tmp_path
+):
+    monkeypatch.setattr("parmap.testing.leaks.SHARED_MEMORY", str(tmp_path))
+    monkeypatch.setattr("parmap.testing.leaks._stdlib_helpers", lambda kind: set())
+    with leaks():
+        (tmp_path / "sem.mp-abcdefgh").touch()  # by whomever
+        (tmp_path / "psm_12345678").touch()
+    with pytest.raises(AssertionError, match="of-ours"), leaks():
+        (tmp_path / "of-ours").touch()
+
+    monkeypatch.setattr("parmap.testing.leaks._stdlib_helpers", lambda kind: {1})
+    with pytest.raises(AssertionError, match=r"sem\.mp-other"), leaks():
+        (tmp_path / "sem.mp-other").touch()

@@ -34,7 +34,7 @@ def worker():
 
 
 def received(payload):
-    return [bytearray(segment) for segment in payload.segments]
+    return payload.whole()
 
 
 def there(values, parent, worker):
@@ -78,7 +78,7 @@ def test_what_cannot_be_pickled_becomes_an_error_in_its_place(parent, worker):
     items = unpack(received(payload), [], payload.block, worker)
 
     assert payload.failures
-    assert error_positions(payload.segments) == [1]
+    assert error_positions(payload.whole()) == [1]
     assert [item.kind for item in items] == [VALUE, ERROR, VALUE]
     assert [items[0].load(), items[2].load()] == [[1], [3]]
     error = items[1].load()
@@ -120,7 +120,7 @@ def test_a_class_that_fails_half_way_is_not_used_by_the_next_item(parent, worker
 def test_an_exit_while_pickling_is_that_items_failure(parent):
     payload = pack_values([[1], RaisesSystemExit()], parent, name)
 
-    assert error_positions(payload.segments) == [1]
+    assert error_positions(payload.whole()) == [1]
 
 
 def test_a_keyboard_interrupt_of_user_code_fails_its_item(parent):
@@ -132,7 +132,7 @@ def test_a_keyboard_interrupt_of_user_code_fails_its_item(parent):
 
     payload = pack_values([Interrupted(), 1], parent, name)
     assert payload.failures
-    assert error_positions(payload.segments) == [0]
+    assert error_positions(payload.whole()) == [0]
 
 
 def test_a_failed_item_leaves_no_buffers_behind(parent, worker):

@@ -11,8 +11,8 @@ from parmap._wire.frames import Frame, FrameReader
 from parmap._wire.payload import ERROR, pack_values, unpack
 from parmap._wire.pickling import Codec
 from parmap._worker import hygiene, tasks
-from parmap._worker.retried import Retried
 from parmap._worker.tasks import ChunkRun
+from parmap._worker.terms import Terms
 
 ITEMS = 6
 FIRST = 100
@@ -57,7 +57,7 @@ def run(fn, page, *, marked, stops=False, count=ITEMS):
     flags |= fr.FLAG_STOP_ON_FAILURE if stops else 0
     frame = Frame(fr.CHUNK, chunk=CHUNK, first=FIRST, count=count, flags=flags)
     pretended: Any = wire
-    ChunkRun(frame, list(range(count)), fn, Codec("to caller"), pretended, page, Retried(())).run()
+    ChunkRun(frame, list(range(count)), fn, Codec("to caller"), pretended, page, Terms()).run()
     return wire.frames
 
 

@@ -1,0 +1,1 @@
+"""How a coroutine waits for a call that a thread drives."""

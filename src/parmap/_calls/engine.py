@@ -1,0 +1,30 @@
+"""What a call needs of the driver that serves it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from queue import SimpleQueue
+
+    from parmap._calls.remote import RemoteCall
+    from parmap._core.events import Event
+
+T = TypeVar("T")
+
+
+class Engine(Protocol):
+    """What a call needs of the driver that serves it."""
+
+    @property
+    def packing(self) -> bool: ...
+    @property
+    def drives_here(self) -> bool: ...
+    def open(self, call: RemoteCall) -> None: ...
+    def post(self, event: Event, *, ring: bool = True) -> None: ...
+    def nudge(self) -> None: ...
+    def wait_for(
+        self, mailbox: SimpleQueue[T], timeout: float | None, own: int, *, insist: bool
+    ) -> T | None: ...
+    def drive_until(self, done: Callable[[], bool], timeout: float | None = None) -> bool: ...

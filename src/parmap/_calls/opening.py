@@ -1,0 +1,54 @@
+"""What a call over workers is made of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from parmap._calls import surroundings
+from parmap._calls.captured import warn_of_size
+from parmap._calls.references import named
+from parmap._calls.remote import RemoteCall, encode_function, has_terms
+from parmap._limits import NO_LIMITS, Limits
+from parmap._wire.pickling import Codec
+from parmap._wire.variables import carried
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from parmap._calls.engine import Engine
+    from parmap._core.events import OnFailure
+
+AnyCall = TypeVar("AnyCall", bound=RemoteCall)
+
+
+def remote_call(
+    kind: type[AnyCall],
+    engine: Engine,
+    fn: Callable[..., Any],
+    *,
+    star: bool,
+    cap: int,
+    chunksize: int | None,
+    on_failure: OnFailure,
+    limits: Limits,
+) -> AnyCall:
+    """Encode the function; the engine does not know the call yet."""
+    codec = Codec("to worker")
+    variables = carried()
+    # What a worker keeps comes without limits.
+    name = named(fn) if limits == NO_LIMITS and not variables else None
+    function = name or encode_function(codec, fn, "fn", limits, variables)
+    warn_of_size(fn, function, cap)
+    return kind(
+        engine,
+        function,
+        star=star,
+        cap=cap,
+        chunksize=chunksize,
+        on_failure=on_failure,
+        surroundings=surroundings.of_call(),
+        codec=codec,
+        by_reference=name is not None,
+        limits=limits,
+        has_terms=has_terms(limits, variables),
+    )

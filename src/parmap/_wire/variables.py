@@ -1,0 +1,103 @@
+"""Context variables on their way: found by name where a module has them, else rebuilt once per call."""
+
+from __future__ import annotations
+
+import sys
+from _contextvars import Context, ContextVar, copy_context
+
+from parmap._wire.importable import is_importable
+from parmap._wire.scopes import PROCESS, adopt_variable
+
+TYPE_CHECKING = False  # see pickling
+if TYPE_CHECKING:
+    from typing import Any
+
+    from parmap._wire.scopes import Scope
+
+    # The name of a module, and the name in it; or None, and the variable itself, which goes by
+    # value.  Then the value.
+    Carried = tuple[str, str, object] | tuple[None, ContextVar[Any], object]
+
+_OURS = "parmap"
+
+# Where each variable was found, and among how many modules it was looked for.
+_places: dict[ContextVar[Any], list[tuple[str, str]]] = {}
+_modules_seen = -1
+
+
+def carried() -> list[Carried]:
+    """The variables that are set in this context and that modules have, with their values.
+
+    Almost always there is none, and then this costs next to nothing.
+    """
+    context = copy_context()
+    if not context:
+        return []
+    found: list[Carried] = []
+    for variable, value in context.items():
+        places = _places_of(variable)
+        place = _importable(places)
+        if place is not None:
+            found.append((*place, value))
+        elif places:
+            found.append((None, variable, value))
+    return found
+
+
+def reduce_variable(variable: ContextVar[Any], scope: Scope) -> Any:
+    """What a variable is pickled as: its name, or what makes one like it, the same for a whole call."""
+    place = _importable(_places_of(variable))
+    if place is not None:
+        return variable_at, place
+    known = [key for key, value in scope.named.items() if value is variable]
+    # The scope keeps it, so nothing else gets its id meanwhile.  Where it came from, it is known.
+    key = known[0] if known else (_OURS, f"{PROCESS.hex()}:{id(variable)}")
+    scope.named[key] = variable
+    try:
+        return adopt_variable, (*key, variable.name, Context().run(variable.get))
+    except LookupError:  # it has no default
+        return adopt_variable, (*key, variable.name)
+
+
+def variable_at(module: str, name: str) -> Any:
+    """Unpickle a variable by its name."""
+    __import__(module)
+    return getattr(sys.modules[module], name)
+
+
+def _importable(places: list[tuple[str, str]]) -> tuple[str, str] | None:
+    for name, attribute in places:
+        module = sys.modules.get(name)
+        if module is not None and is_importable(module, name):
+            return name, attribute
+    return None
+
+
+def _places_of(variable: ContextVar[Any]) -> list[tuple[str, str]]:
+    places = _places.get(variable)
+    if places is None or not _are_right(variable, places):
+        _search()
+        places = _places.setdefault(variable, [])
+    return places
+
+
+def _are_right(variable: ContextVar[Any], places: list[tuple[str, str]]) -> bool:
+    if not places:
+        return len(sys.modules) == _modules_seen
+    return all(getattr(sys.modules.get(module), name, None) is variable for module, name in places)
+
+
+def _search() -> None:
+    """Look through all modules, once for all variables: a millisecond or two."""
+    global _modules_seen
+    modules = list(sys.modules.items())
+    _places.clear()
+    for module_name, module in modules:
+        if module_name.partition(".")[0] == _OURS:
+            continue
+        namespace = getattr(module, "__dict__", None)
+        if isinstance(namespace, dict):
+            for name, value in list(namespace.items()):
+                if type(value) is ContextVar:
+                    _places.setdefault(value, []).append((module_name, name))
+    _modules_seen = len(modules)
