@@ -17,6 +17,7 @@ from parmap._calls import profiling, surroundings
 from parmap._calls.recording import clock
 from parmap._calls.references import named
 from parmap._calls.remote import RemoteCall
+from parmap._calls.run import OwnedSource
 from parmap._core import events as ev
 from parmap._cpus import share
 from parmap._hold import Hold
@@ -28,6 +29,7 @@ from parmap._wire.pickling import Codec
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from parmap._calls.run import Source
     from parmap._driver import Driver
     from parmap._launch.peer import Peer
 
@@ -43,7 +45,7 @@ _scopes = itertools.count(-1, -1)  # no call's number
 
 def express(
     driver: Driver, fn: Callable[..., Any], items: Sequence[Any], cap: int
-) -> list[Any] | RemoteCall | None:
+) -> list[Any] | Source | None:
     """The results; or the call, if it could not be that short; or None, and nothing has happened."""
     function = named(fn) if items else None
     if function is None:
@@ -75,8 +77,9 @@ def express(
             )  # fmt: skip
             if profiling.on:
                 call.record = profiling.begin(fn, "workers", cap)
+            source = OwnedSource(call)
             ride.become(call, items)
-            return call
+            return source
         finally:
             driver._leave_wheel(None)
     finally:

@@ -11,7 +11,6 @@ from parmap import options
 from parmap._calls import profiling, surroundings
 from parmap._calls.inline import InlinePool, InlineSource
 from parmap._calls.recording import THIS_PROCESS, clock
-from parmap._calls.remote import RemoteCall
 from parmap._calls.run import RemoteSource
 from parmap._express import MOST_ITEMS, express
 from parmap._pool_view import PoolView
@@ -162,5 +161,4 @@ def express_call(
         return None
     if carried():  # the worker is to be told of them
         return None
-    outcome = express(driver, fn, items, cap)  # type: ignore[arg-type]
-    return RemoteSource(outcome) if isinstance(outcome, RemoteCall) else outcome
+    return express(driver, fn, items, cap)  # type: ignore[arg-type]

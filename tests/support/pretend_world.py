@@ -48,6 +48,10 @@ ONCE_ONLY = {Fate.FLAKY, Fate.FRAIL}
 ENDLESS = {Fate.SLOW, Fate.STUBBORN}
 EPSILON = 1e-9  # what additions of seconds may lose
 
+_OF_CALLERS = (
+    ev.ItemsAdded, ev.InputEnded, ev.ItemCancelled, ev.CallCancelled, ev.WaitingDropped, ev.TaskKilled,
+)  # fmt: skip
+
 
 class Start(Enum):
     """What becomes of a process that is asked for."""
@@ -626,6 +630,7 @@ class World:
         given_back += [(held, held.next) for held in later]
         for held, stop in given_back:
             held.call.wait_again(stop, held.stop)
+            process.tasks -= max(0, held.stop - stop)
             held.stop = min(held.stop, stop)
 
     def _hear_results(self, process: Process, event: ev.ResultsArrived) -> None:
@@ -713,6 +718,9 @@ class World:
     def tell(self, event: ev.Event) -> None:
         """One event in; each command is checked, then obeyed."""
         commands = self.scheduler.handle(event, now=self.now)
+        if isinstance(event, _OF_CALLERS) and event.call not in self.calls:
+            assert commands == [cmd.FinishCall(event.call)]  # which nobody awaits any more
+            return
         delivered = [command for command in commands if isinstance(command, cmd.Deliver)]
         wanted = isinstance(event, ev.ResultsArrived) and self._delivery
         assert len(delivered) == wanted, f"{event} gave {delivered}"

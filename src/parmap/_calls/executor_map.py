@@ -82,17 +82,15 @@ def executor_map(
         MapCall, engine, fn, star=True, cap=cap, chunksize=size,
         on_failure=ev.OnFailure.CONTINUE, limits=limits,
     )  # fmt: skip
+    results = MapResults(call, zip(*iterables, strict=False), size, deadline)
     engine.open(call)
     if opened is not None:
         opened(call.future)
-    return _start(call, zip(*iterables, strict=False), window and window * size, size, deadline)
+    return _start(results, window and window * size)
 
 
-def _start(
-    call: MapCall, inputs: Iterable[Any], window: int | None, chunksize: int, deadline: Deadline
-) -> MapResults:
-    """Feed an open call: everything, or a first `window` of items; its results, to be iterated over."""
-    results = MapResults(call, inputs, chunksize, deadline)
+def _start(results: MapResults, window: int | None) -> MapResults:
+    """Feed an open call: everything, or a first `window` of items."""
     try:
         results.read(sys.maxsize if window is None else window)
     except BaseException:
@@ -162,6 +160,8 @@ class MapResults:
     def __del__(self) -> None:
         # Never wait here: this may be any thread.  Results that nobody ever asked for leave alone what
         # was submitted: who calls `map` for its effects throws them away.
+        if not hasattr(self, "_lock"):
+            return  # interrupted while it was made
         self._call.is_abandoned = True
         if not self._over and self._begun:
             self._call.cancel_waiting()

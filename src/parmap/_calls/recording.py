@@ -95,7 +95,7 @@ class CallRecord:
 
     def sends(self, peer: Peer, call: RemoteCall, frame: Frame, began: int) -> None:
         """A chunk was pickled since `began`, and goes to this worker now."""
-        now, nbytes = clock(), sum(map(len, frame.segments))
+        now, nbytes = clock(), frame.nbytes
         if peer.name not in self.workers:
             self._meet(peer, call, began)
         repeated = False
@@ -110,7 +110,7 @@ class CallRecord:
 
         It was not asked to if the chunk was sent before there was a record: `_express`.
         """
-        nbytes = sum(map(len, frame.segments))
+        nbytes = frame.nbytes
         if times is None:
             self.ran_there(peer.name, peer.pid, frame.first, frame.count, frame.extra, nbytes)
             return

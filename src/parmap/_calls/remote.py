@@ -157,7 +157,8 @@ class RemoteCall:
         self.appetite = 2 * cap
         self.mailbox: SimpleQueue[Report | Lost | Ended | Deliverable] = SimpleQueue()
         self.is_abandoned = False  # nobody waits for it any more
-        self.ended = False
+        self._ended = False  # its caller has taken the end from the mailbox
+        self._told_end = False  # it is there, or was
         self.engine = engine
         self._whole: Sequence[object] | None = None
         self._kept = Kept()  # if they come by and by
@@ -222,12 +223,19 @@ class RemoteCall:
         """
         news = self.engine.wait_for(self.mailbox, timeout, self.id, insist=insist)
         if isinstance(news, Ended):
-            self.ended = True
+            self._ended = True
         return news
 
+    @property
+    def ended(self) -> bool:
+        """Nothing comes any more.  Also where a signal's handler has raised while the end was taken."""
+        return self._ended or (self._told_end and self.mailbox.empty())
+
     def cancel(self, *, hurry: bool = False) -> None:
-        """Give the call up: what has not started is dropped, what runs is ended; `Ended` follows."""
-        self.open()
+        """Give the call up: what has not started is dropped, what runs is ended; `Ended` follows.
+
+        Also for a call that its caller could not open any more.
+        """
         self.engine.post(ev.CallCancelled(self.id, hurry))
 
     def item(self, index: int) -> object:
@@ -248,6 +256,8 @@ class RemoteCall:
     def tell(self, news: Report | Lost | Ended) -> None:
         """Let the caller know."""
         self.mailbox.put(news)
+        if isinstance(news, Ended):
+            self._told_end = True
 
     def overhear(self, said: Deliverable) -> bool:
         """Have the caller deliver what was said; False if nobody may come for it."""

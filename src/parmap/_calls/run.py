@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from parmap._calls.recording import CallRecord
 
+# The end of a call, taken by who was interrupted just then, does not come again.
+_LOOK_EVERY = 0.5
+
 
 class Recorder(Protocol):
     """What a profile is told of a call by its caller's side."""
@@ -117,6 +120,15 @@ class RemoteSource:
         self._call.cancel()
 
 
+class OwnedSource(RemoteSource):
+    """The call ends with it: an error between its making and its first use leaves nothing behind."""
+
+    def __del__(self) -> None:
+        call: RemoteCall | None = getattr(self, "_call", None)
+        if call is not None and not call.ended:
+            self.abandon()
+
+
 def next_batch(source: Source, reporter: Reporter, timeout: float | None) -> Batch | None:
     """The next outcomes, or None if none come in time; meanwhile no news is held back for long.
 
@@ -159,7 +171,7 @@ def finish(source: Source, *, hurry: bool = False) -> None:
 def drain(source: Source) -> None:
     """Wait for the end; what still comes interests nobody."""
     while not source.over:
-        source.next_batch()
+        source.next_batch(_LOOK_EVERY)
 
 
 def raise_lowest(failures: list[TaskFailure]) -> NoReturn:

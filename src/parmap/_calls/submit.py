@@ -48,9 +48,13 @@ def submit(
     if record is not None:
         record.did("pickling", began)
         call.record, call.arguments = record, (*args, *kwargs.values())
-    engine.open(call)
-    call.feed_all([()])
-    engine.nudge()
+    try:
+        engine.open(call)
+        call.feed_all([()])
+        engine.nudge()
+    except BaseException:  # refused, or interrupted: nobody has its future
+        future.cancel()
+        raise
     return future
 
 

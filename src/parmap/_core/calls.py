@@ -104,9 +104,8 @@ class Call:
 
     def cut(self, pieces: list[Piece]) -> None:
         """A chunk was cut short; these have come back."""
-        if pieces:
-            self.sizer.was_cut()
-            self.requeue(pieces)
+        self.sizer.was_cut()
+        self.requeue(pieces)
 
     def take(self, workers: int, most: int | None = None) -> Piece:
         """The next chunk, to be run by one of `workers` that share what waits: `most` items."""

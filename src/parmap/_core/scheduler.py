@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from parmap._core import events as ev
 from parmap._core.calls import Call, Piece
-from parmap._core.commands import Assign, Command, Deliver, FailCall
+from parmap._core.commands import Assign, Command, Deliver, FailCall, FinishCall
 from parmap._core.cutting import cut_overdue, take_back, watch
 from parmap._core.deadlines import ItemClock
 from parmap._core.dispatch import give, next_assignment, workers_wanted
@@ -99,9 +99,12 @@ class Scheduler(Losses):
                 | ev.WaitingDropped()
                 | ev.TaskKilled()
             ):
-                # The caller could not yet know that its call has ended: that is no error.
+                # The caller could not yet know that its call has ended; or it was interrupted before
+                # it could open it.
                 if (book := self.calls.get(event.call)) is not None:
                     self._caller_said(book, event)
+                else:
+                    self._out.append(FinishCall(event.call))
             case ev.WorkerUp(number):
                 self._worker_up(number)
             case ev.WorkerReady(number):

@@ -34,7 +34,7 @@ class Crew:
     def __init__(self, launcher: Launcher) -> None:
         self.members: dict[int, Peer] = {}
         self._launcher = launcher
-        self._gate = threading.Lock()
+        self._gate = threading.RLock()  # an object's end, at any moment, may wake as well
         self._selector = selectors.DefaultSelector()
         self._wake_end, self._waker_end = (lift(fd) for fd in os.pipe())
         os.set_blocking(self._wake_end, False)

@@ -98,9 +98,9 @@ def test_a_killed_task_is_told_as_such_and_not_retried():
     assert desk.dies(order.worker, 0)[0] == SettleLost(1, 0, "who", -9, 1, Loss.KILLED)
 
 
-def test_a_kill_of_what_is_over_is_ignored():
-    """The owner could not know yet."""
-    assert Desk().tell(ev.TaskKilled(7)) == []
+def test_a_kill_of_what_is_over_kills_nothing():
+    """The owner could not know yet; it hears of the end again."""
+    assert Desk().tell(ev.TaskKilled(7)) == [FinishCall(7)]
 
 
 def test_a_kill_between_two_attempts_ends_the_task_though_its_chunk_is_still_to_be_closed():

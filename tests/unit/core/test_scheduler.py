@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from parmap._core import events as ev
@@ -820,12 +822,13 @@ def test_a_call_that_is_opened_after_the_shutdown_fails_at_once():
     "event",
     [ev.ItemsAdded(1, 3), ev.InputEnded(1), ev.ItemCancelled(1, 0), ev.CallCancelled(1)],
 )
-def test_what_a_caller_says_of_a_call_that_has_ended_is_ignored(event):
-    """It could not yet know."""
+def test_what_a_caller_says_of_a_call_that_is_not_open_is_answered_with_its_end(event):
+    """It could not yet know of its end; or it was interrupted before it could open it, and waits."""
     desk = Desk()
     desk.open(1, 0)
 
-    assert desk.tell(event) == []
+    assert desk.tell(event) == [FinishCall(1)]
+    assert desk.tell(replace(event, call=2)) == [FinishCall(2)]
 
 
 def test_a_deadline_that_was_cleared_meanwhile_does_nothing():
