@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, TypeVar, assert_never
 
 from parmap._calls import profiling, surroundings
 from parmap._calls.hearsay import hearsay
+from parmap._calls.news import Ended, Lost, Report, next_in
 from parmap._calls.references import References
-from parmap._calls.remote import Ended, Lost, RemoteCall, Report, next_in
 from parmap._calls.statistics import PoolStatistics, statistics_of
 from parmap._calls.verdicts import closed, error_of, refused
 from parmap._core import commands as cmd
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from queue import SimpleQueue
 
     from parmap._calls.hearsay import Said
+    from parmap._calls.remote import RemoteCall
     from parmap._launch.base import Launcher
     from parmap._loop import Claims
 
@@ -51,7 +52,7 @@ class Driver(Loop[ev.Event, cmd.Command]):
         """`setup` gives the first frame for a worker of that name; `shared`: nobody owns it; a
         worker that has run `max_tasks` items is replaced."""
         self.dropped_at_exit = shared
-        self._setup = setup
+        self._setup: Callable[[str], Frame] | None = setup
         dump_stacks_on_request()
         self._scheduler = new_scheduler(
             name, limit=limit, idle_timeout=idle_timeout, max_tasks=max_tasks
@@ -66,14 +67,19 @@ class Driver(Loop[ev.Event, cmd.Command]):
 
     # ------------------------------------------------------------------ for callers, any thread
 
+    def check_open(self) -> None:
+        """Raise if no call is taken any more, or not in this process."""
+        if not self.is_open:
+            raise refused(self.name, self._broken, self._pid)
+
     def open(self, call: RemoteCall) -> None:
-        """Serve a call from now on."""
-        if self._closing or not self.alive:
-            raise refused(self.name, self._broken, self._pid)
-        self._calls[call.id] = call
-        if self._over.is_set():  # the loop did not see it any more
-            self._calls.pop(call.id, None)
-            raise refused(self.name, self._broken, self._pid)
+        """Serve a call from now on; one that comes too late is told so."""
+        if self.is_open:
+            self._calls[call.id] = call
+            if not self._over.is_set() or self._calls.pop(call.id, None) is None:
+                return  # else the loop did not see it any more
+        call.tell(Ended(refused(self.name, self._broken, self._pid)))
+        call.close()
 
     def wait_for(
         self, mailbox: SimpleQueue[T], timeout: float | None, own: int, *, insist: bool
@@ -154,7 +160,9 @@ class Driver(Loop[ev.Event, cmd.Command]):
 
     def _ended(self) -> None:
         self._closing = True
-        for call in list(self._calls.values()):
+        self._setup = None  # what it keeps open for the initializer goes now, not with the garbage
+        while self._calls:
+            _, call = self._calls.popitem()
             call.tell(Ended(closed(self.name, self._broken)))
             call.close()
 
@@ -242,15 +250,7 @@ class Driver(Loop[ev.Event, cmd.Command]):
     def _obey_about(
         self,
         peer: Peer,
-        command: (
-            cmd.DropChunks
-            | cmd.CutChunks
-            | cmd.LookAt
-            | cmd.StopWorker
-            | cmd.TerminateWorker
-            | cmd.EndLateWorker
-            | cmd.KillWorker
-        ),
+        command: cmd.AboutWorker,
     ) -> None:
         match command:
             case cmd.DropChunks(_, chunk) | cmd.CutChunks(_, chunk):
@@ -272,6 +272,7 @@ class Driver(Loop[ev.Event, cmd.Command]):
     def _start(self, worker: int) -> None:
         self._started += 1
         name = f"{self.name}-{self._started}"
+        assert self._setup is not None
         now = surroundings.encoded()  # its initializer, too, finds what the caller could import
         adopt = surroundings.frame_of(now)
         try:
@@ -282,11 +283,11 @@ class Driver(Loop[ev.Event, cmd.Command]):
 
     def _assign(self, command: cmd.Assign) -> None:
         peer, call = self._crew.members.get(command.worker), self._calls.get(command.call)
-        if peer is None or call is None:
+        if peer is None:
             return  # it died meanwhile, which gives the chunk back
-        if not call.begin():
+        if call is None or not call.begin():
             # Cancelled at the last moment: the chunk comes back unsent, and nobody waits for it.
-            self._tell(ev.CallCancelled(call.id))
+            self._tell(ev.CallCancelled(command.call))
             self._tell(
                 ev.ResultsArrived(command.worker, command.chunk, command.start, 0, last=True)
             )

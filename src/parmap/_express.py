@@ -17,7 +17,7 @@ from parmap._calls import profiling, surroundings
 from parmap._calls.recording import clock
 from parmap._calls.references import named
 from parmap._calls.remote import RemoteCall
-from parmap._calls.run import OwnedSource
+from parmap._calls.run import RemoteSource
 from parmap._core import events as ev
 from parmap._cpus import share
 from parmap._hold import Hold
@@ -56,6 +56,7 @@ def express(
     began = clock()
     here = surroundings.encoded()
     hold = Hold(driver._crew.interrupt)
+    source: RemoteSource | None = None
     hold.begin()
     try:
         if not driver._wheel.take():
@@ -77,13 +78,18 @@ def express(
             )  # fmt: skip
             if profiling.on:
                 call.record = profiling.begin(fn, "workers", cap)
-            source = OwnedSource(call)
             ride.become(call, items)
+            source = RemoteSource(call)
             return source
         finally:
             driver._leave_wheel(None)
     finally:
-        hold.end()
+        try:
+            hold.end()
+        except BaseException:  # from the handler of a signal that came meanwhile
+            if source is not None:
+                source.abandon()
+            raise
 
 
 class _Ride:

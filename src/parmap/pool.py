@@ -17,7 +17,7 @@ from parmap._calls.hearsay import hearsay
 from parmap._calls.inline import InlineSource
 from parmap._calls.opening import remote_call
 from parmap._calls.remote import RemoteCall
-from parmap._calls.run import OwnedSource, Source
+from parmap._calls.run import RemoteSource, Source
 from parmap._calls.submit import kill, submit
 from parmap._driver import Driver
 from parmap._launch import launcher_for
@@ -262,13 +262,12 @@ def open_call(
     driver = _shared.driver() if pool is None else pool._driver
     if driver.packing:
         return InlineSource(fn, star=star, on_failure=on_failure, limits=limits)
+    driver.check_open()
     call = remote_call(
         RemoteCall, driver, fn, star=star, cap=cap, chunksize=chunksize, on_failure=on_failure,
         limits=limits,
     )  # fmt: skip
-    source = OwnedSource(call)
-    driver.open(call)
-    return source
+    return RemoteSource(call)
 
 
 def shutdown() -> None:

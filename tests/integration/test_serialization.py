@@ -238,9 +238,10 @@ def test_an_item_that_cannot_be_pickled_behind_a_running_one_does_no_harm(pool):
 
 
 def test_pools_and_iterators_refuse_to_travel(pool):
-    for handle in (pool, parallel_imap(abs, [1], max_workers=0)):
-        with pytest.raises(SerializationError):
-            parallel_map(identity, [handle], pool=pool)
+    with parallel_imap(abs, [1], max_workers=0) as results:
+        for handle in (pool, results):
+            with pytest.raises(SerializationError):
+                parallel_map(identity, [handle], pool=pool)
 
 
 def test_an_initializer_that_cannot_travel_is_refused_at_once():

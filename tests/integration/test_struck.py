@@ -1,6 +1,6 @@
 """What a signal's handler raises, at any line of a call, ends that call and harms no other.
 
-The usual run strikes at every 61st line, from a random one on; `make nightly` at all of them.
+The usual run strikes at every 181st line, from a random one on; `make nightly` at all of them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import signal
 import pytest
 
 from parmap import Pool, parallel_imap, parallel_map
-from parmap._calls.remote import Ended, RemoteCall
+from parmap._calls.news import Ended
+from parmap._calls.remote import RemoteCall
 from support.gates import wait_until
 from support.strikes import Struck, strike
 from support.tasks import double, identity
@@ -59,7 +60,7 @@ swallowed_too = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExcep
 @pytest.mark.parametrize("name", CALLS)
 def test_a_strike_at_some_lines_of_a_call(name, rng):
     with Pool(2) as pool:
-        strike_all(pool, name, range(1 + rng.randrange(61), 10**6, 61))
+        strike_all(pool, name, range(1 + rng.randrange(181), 10**6, 181))
 
 
 @swallowed_too

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 from parmap import options
 from parmap._calls.deadline import Deadline
 from parmap._calls.feeder import Feeder
+from parmap._calls.news import Ended, Lost, Report
 from parmap._calls.opening import remote_call
 from parmap._calls.outcomes import Failed
-from parmap._calls.remote import Ended, Lost, RemoteCall, Report
+from parmap._calls.remote import RemoteCall
 from parmap._calls.run import RemoteSource, listening
 from parmap._core import events as ev
 from parmap._core.ordering import ReorderBuffer
@@ -36,12 +37,12 @@ class MapCall(RemoteCall):
 
     def cancel_waiting(self) -> None:
         """Drop what has not been sent to a worker.  Never waits; any thread."""
-        self.engine.post(ev.WaitingDropped(self.id))
+        self.say(ev.WaitingDropped(self.id))
 
     def tell(self, news: Report | Lost | Ended) -> None:
         """Let whoever reads the results know, and whoever waits for the end."""
         super().tell(news)
-        if isinstance(news, Ended):
+        if isinstance(news, Ended) and not self.future.done():
             self.future.set_result(None)
 
 
@@ -83,7 +84,7 @@ def executor_map(
         on_failure=ev.OnFailure.CONTINUE, limits=limits,
     )  # fmt: skip
     results = MapResults(call, zip(*iterables, strict=False), size, deadline)
-    engine.open(call)
+    engine.check_open()
     if opened is not None:
         opened(call.future)
     return _start(results, window and window * size)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Protocol
 
-    from parmap._calls.remote import Lost
+    from parmap._calls.news import Lost
     from parmap._wire.frames import Buffer
     from parmap._wire.pickling import Codec
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
 from parmap._calls.hearsay import hearsay
 from parmap._calls.kept import Kept
+from parmap._calls.news import Ended, Lost, Report
 from parmap._core import events as ev
 from parmap._cpus import share
 from parmap._limits import NO_LIMITS, Limits
-from parmap._memory.host import close_quietly
 from parmap._wire import frames as fr
 from parmap._wire.apart import Apart
 from parmap._wire.frames import Frame
@@ -25,67 +25,11 @@ if TYPE_CHECKING:
     from parmap._calls.engine import Engine
     from parmap._calls.hearsay import Deliverable
     from parmap._calls.recording import CallRecord
-    from parmap._core.commands import Assign, SettleLost
+    from parmap._core.commands import Assign
     from parmap._wire.pickling import Codec, Encoded
     from parmap._wire.variables import Carried
 
-T = TypeVar("T")
-
 _ids = itertools.count(1)
-
-
-class Report:
-    """Outcomes of the items `first .. first + count - 1`, still encoded."""
-
-    __slots__ = ("attempt", "block", "count", "fds", "first", "pid", "segments", "worker")
-
-    def __init__(self, frame: Frame, *, worker: str, pid: int) -> None:
-        """Take a RESULTS frame over, its descriptors included."""
-        self.first = frame.first
-        self.count = frame.count
-        self.segments = frame.segments
-        self.block = bool(frame.flags & fr.FLAG_BLOCK)
-        self.fds: Sequence[int] = frame.fds
-        self.worker = worker
-        self.pid = pid
-        self.attempt = 1  # how often these items have been run
-
-    def take_fds(self) -> Sequence[int]:
-        """The descriptors, which are the taker's from now on."""
-        fds, self.fds = self.fds, ()
-        return fds
-
-    def __del__(self) -> None:
-        for fd in self.fds:  # nobody wanted the results
-            close_quietly(fd)
-
-
-class Lost:
-    """The item's worker died while it ran it, or the item was ended between two attempts."""
-
-    __slots__ = ("attempts", "dead", "exitcode", "index", "why")
-
-    def __init__(self, command: SettleLost, dead: Dead | None) -> None:
-        self.index = command.index
-        self.exitcode = command.exitcode
-        self.attempts = command.attempts
-        self.why = command.why
-        self.dead = dead
-
-
-class Dead(Protocol):
-    """What is known of a dead worker."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def pid(self) -> int: ...
-    @property
-    def stack(self) -> str | None: ...
-    @property
-    def peak_rss(self) -> int | None: ...
-    @property
-    def oom_kills(self) -> int | None: ...
 
 
 def has_terms(limits: Limits, carried: Sequence[Carried]) -> bool:
@@ -109,15 +53,6 @@ def encode_function(
     except SerializationError:
         codec.dumps(fn, what)  # says where in the function it is, if it is there
         raise
-
-
-class Ended:
-    """Nothing of the call runs any more.  `error` is set if the engine could not serve it."""
-
-    __slots__ = ("error",)
-
-    def __init__(self, error: BaseException | None = None) -> None:
-        self.error = error
 
 
 class RemoteCall:
@@ -164,7 +99,8 @@ class RemoteCall:
         self._kept = Kept()  # if they come by and by
         self._lent = 0  # function frames that wait to be sent
         self._over = False
-        self._is_open = False
+        self._is_known = self._is_open = False  # to the engine; to its core
+        self._given_up: ev.CallCancelled | None = None
         self.has_key = False
         self.record: CallRecord | None = None  # of a profiled call
 
@@ -176,7 +112,19 @@ class RemoteCall:
             self._open(None)
 
     def _open(self, items: int | None) -> None:
-        self.engine.post(self._opened(items), ring=False)
+        self.say(self._opened(items), ring=False)
+        if self._given_up is not None:  # by another thread, before the engine's core knew of it
+            self.say(self._given_up)
+
+    def say(self, event: ev.Event, *, ring: bool = True) -> None:
+        """Let the engine know: of the call itself, first of all.
+
+        Not before: whoever is interrupted until then leaves nothing behind.
+        """
+        if not self._is_known:
+            self.engine.open(self)
+            self._is_known = True
+        self.engine.post(event, ring=ring)
 
     def _opened(self, items: int | None) -> ev.CallOpened:
         self._is_open = True
@@ -206,12 +154,12 @@ class RemoteCall:
         self._kept.skip(skipped)
         self._kept.add(items)
         if items:
-            self.engine.post(ev.ItemsAdded(self.id, len(items), skipped), ring=False)
+            self.say(ev.ItemsAdded(self.id, len(items), skipped), ring=False)
 
     def end_input(self) -> None:
         """No more items will come."""
         self.open()
-        self.engine.post(ev.InputEnded(self.id), ring=False)
+        self.say(ev.InputEnded(self.id), ring=False)
 
     def take(
         self, timeout: float | None = None, *, insist: bool = False
@@ -234,9 +182,10 @@ class RemoteCall:
     def cancel(self, *, hurry: bool = False) -> None:
         """Give the call up: what has not started is dropped, what runs is ended; `Ended` follows.
 
-        Also for a call that its caller could not open any more.
+        Also of a call that is not open: who opens it may have been interrupted, or do so just now.
         """
-        self.engine.post(ev.CallCancelled(self.id, hurry))
+        self._given_up = ev.CallCancelled(self.id, hurry)
+        self.say(self._given_up)
 
     def item(self, index: int) -> object:
         """The item, for as long as it is not released."""
@@ -346,13 +295,3 @@ class RemoteCall:
         if self._whole is not None:
             return self._whole[start:stop]
         return self._kept.get(start, stop)
-
-
-def next_in(mailbox: SimpleQueue[T], timeout: float | None) -> T | None:
-    """The next thing in a mailbox; None if there is none within `timeout` seconds."""
-    try:
-        if timeout is not None and timeout <= 0:
-            return mailbox.get_nowait()
-        return mailbox.get(timeout=timeout)
-    except Empty:
-        return None

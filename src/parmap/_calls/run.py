@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from parmap import _alarm
 from parmap._calls.hearsay import Deliverable
+from parmap._calls.news import Lost, Report
 from parmap._calls.outcomes import Batch, Failed, Reader
 from parmap._calls.recording import clock
-from parmap._calls.remote import Lost, RemoteCall, Report
 from parmap._core.events import OnFailure
 from parmap._words import short_repr
 from parmap.errors import RemoteError, TaskErrorGroup, TaskFailure, attach_failure, failure_of
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from parmap._calls.recording import CallRecord
+    from parmap._calls.remote import RemoteCall
 
 # The end of a call, taken by who was interrupted just then, does not come again.
 _LOOK_EVERY = 0.5
@@ -118,15 +119,6 @@ class RemoteSource:
         """Give the call up; nobody will take anything any more."""
         self._call.is_abandoned = True
         self._call.cancel()
-
-
-class OwnedSource(RemoteSource):
-    """The call ends with it: an error between its making and its first use leaves nothing behind."""
-
-    def __del__(self) -> None:
-        call: RemoteCall | None = getattr(self, "_call", None)
-        if call is not None and not call.ended:
-            self.abandon()
 
 
 def next_batch(source: Source, reporter: Reporter, timeout: float | None) -> Batch | None:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from parmap._calls import profiling, surroundings
 from parmap._calls.hearsay import hearsay
+from parmap._calls.news import Ended, Lost, Report
 from parmap._calls.outcomes import Failed, Reader
 from parmap._calls.recording import clock
-from parmap._calls.remote import Ended, Lost, RemoteCall, Report, encode_function, has_terms
+from parmap._calls.remote import RemoteCall, encode_function, has_terms
 from parmap._core import events as ev
 from parmap._core.events import OnFailure
 from parmap._limits import NO_LIMITS, Limits
@@ -41,6 +42,7 @@ def submit(
     if engine.packing:
         _run_here(future, Bound(fn, args, kwargs))
         return future
+    engine.check_open()
     codec = Codec("to worker")
     record = profiling.shared(fn, "submit", 0) if profiling.on else None
     began = clock()
@@ -49,10 +51,9 @@ def submit(
         record.did("pickling", began)
         call.record, call.arguments = record, (*args, *kwargs.values())
     try:
-        engine.open(call)
         call.feed_all([()])
         engine.nudge()
-    except BaseException:  # refused, or interrupted: nobody has its future
+    except BaseException:  # interrupted: nobody has its future
         future.cancel()
         raise
     return future

@@ -18,7 +18,7 @@ from parmap.errors import (
 )
 
 if TYPE_CHECKING:
-    from parmap._calls.remote import Lost
+    from parmap._calls.news import Lost
     from parmap._core.commands import FailCall
 
 

@@ -140,18 +140,8 @@ class FailCall:
     payload: object = None
 
 
-Command = (
-    StartWorker
-    | Assign
-    | DropChunks
-    | CutChunks
-    | LookAt
-    | StopWorker
-    | TerminateWorker
-    | EndLateWorker
-    | KillWorker
-    | Deliver
-    | SettleLost
-    | FinishCall
-    | FailCall
+# About a worker that has been started.
+AboutWorker = (
+    DropChunks | CutChunks | LookAt | StopWorker | TerminateWorker | EndLateWorker | KillWorker
 )
+Command = StartWorker | Assign | AboutWorker | Deliver | SettleLost | FinishCall | FailCall

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, assert_never
 from parmap import _alarm
 from parmap._alarm import LOOK_EVERY, Alarm
 from parmap._calls.hearsay import hearsay
-from parmap._calls.remote import Report
+from parmap._calls.news import Report
 from parmap._calls.surroundings import frame_of
 from parmap._calls.verdicts import closed
 from parmap._core import supervision as sup

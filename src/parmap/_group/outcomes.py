@@ -21,7 +21,7 @@ from parmap.errors import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from parmap._calls.remote import Report
+    from parmap._calls.news import Report
     from parmap._core.supervision import Settle
     from parmap._group.loop import GroupLoop
     from parmap._group.seat import Seat

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from parmap._calls.remote import Report
+    from parmap._calls.news import Report
     from parmap._core.supervision import Settle
     from parmap._loop import Claims
     from parmap._wire.pickling import Codec, Encoded
