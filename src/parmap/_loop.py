@@ -27,7 +27,7 @@ from parmap._hold import Hold
 from parmap._launch.crew import Crew
 from parmap._memory import pages
 from parmap._overhearing import Overhearing, follows_words
-from parmap._wheel import Wheel
+from parmap._wheel import Wheel, release
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -224,7 +224,9 @@ class Loop(Generic[E, C]):
         if hold.lock is None:
             return False
         self._crew.wake()
-        return not hold.noted and self._wheel.wait(hold.lock)
+        if hold.noted:  # before it could know of the lock
+            release(hold.lock)
+        return self._wheel.wait(hold.lock)
 
     def _drive(self, done: Callable[[], bool], timeout: float | None, hold: Hold) -> None:
         try:

@@ -10,7 +10,8 @@ import threading
 import pytest
 
 from parmap import Pool, parallel_imap, parallel_map
-from support.gates import Gate, kept_pool
+from parmap._hold import Hold
+from support.gates import Gate, kept_pool, wait_until
 from support.scripts import output_of
 from support.tasks import double, exit_if_told, fail, identity, pid_of, through_a_gate
 
@@ -144,6 +145,24 @@ def test_what_a_signals_handler_raises_at_any_moment_ends_one_call_and_harms_no_
 
     assert strikes == 25
     assert swallowed == [Struck] * (25 - struck)
+
+
+def test_whoever_was_interrupted_while_it_asked_for_the_wheel_does_not_get_it(pool, tmp_path):
+    """It would be at the wheel for ever, without knowing."""
+    gate = Gate(tmp_path / "gate")
+    future = pool.submit(gate.wait)
+    driver, wheel = pool._driver, pool._driver._wheel
+    wait_until(lambda: wheel.holder is not None, "the loop's own thread drives")
+    hold = Hold(driver._crew.interrupt)
+    hold.noted[signal.SIGINT] = None  # came just before
+
+    if driver._take_wheel(hold, insist=True):
+        driver._leave_wheel(None)
+
+    wait_until(lambda: not wheel.wanted, "nobody asks any more")
+    assert not wheel.mine
+    gate.open()
+    future.result(LIMIT)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX")
