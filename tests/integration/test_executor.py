@@ -119,6 +119,7 @@ def test_a_map_that_is_too_slow_raises_and_lets_go(pool, tmp_path):
     results = pool.map(wait, range(20), timeout=0.05)
     with pytest.raises(TimeoutError):
         next(results)
+    wait_until(lambda: pool.statistics().waiting == 0, "what waits to be dropped")
     gate.open()
     assert list(results) == []
     wait_until(lambda: pool.statistics().calls == 0, "what had been sent to end")

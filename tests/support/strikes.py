@@ -35,6 +35,30 @@ class Struck(KeyboardInterrupt):
     """What the handler raises: it passes through every net that lets Ctrl-C through."""
 
 
+def lines_of(call: Callable[[], object]) -> list[str]:
+    """The places of all lines of parmap that the call runs in this thread, in their order."""
+    places: list[str] = []
+
+    def trace(frame: FrameType, event: str, arg: object) -> Any:
+        if not frame.f_code.co_filename.startswith(_HERE):
+            return None
+        if event == "line":
+            places.append(_place(frame))
+        return trace
+
+    tracing = sys.gettrace()
+    try:
+        sys.settrace(trace)
+        call()
+    finally:
+        sys.settrace(tracing)
+    return places
+
+
+def _place(frame: FrameType) -> str:
+    return f"{frame.f_code.co_filename[len(_HERE) + 1 :]}:{frame.f_lineno}"
+
+
 def strike(call: Callable[[], object], line: int) -> str | None:
     """Make the call and strike at the `line`-th line of parmap that it runs in this thread.
 
@@ -52,13 +76,12 @@ def strike(call: Callable[[], object], line: int) -> str | None:
 
     def trace(frame: FrameType, event: str, arg: object) -> Any:
         nonlocal passed, place
-        name = frame.f_code.co_filename
-        if not name.startswith(_HERE):
+        if not frame.f_code.co_filename.startswith(_HERE):
             return None
         if event == "line":
             passed += 1
             if passed == line:
-                place = f"{name[len(_HERE) + 1 :]}:{frame.f_lineno}"
+                place = _place(frame)
                 return _note_signal  # at the next line of this frame, or its end
         return trace
 
