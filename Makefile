@@ -53,8 +53,9 @@ types: $(VENV)/.installed-dev  ## mypy (strict), pyright, and a complete public 
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pyright --verifytypes parmap --ignoreexternal  # it ignores --pythonpath
 
-docs: $(VENV)/.installed-dev  ## build the documentation, warnings are errors, and run its examples
+docs: $(VENV)/.installed-dev  ## build the documentation, warnings are errors, run its examples, miss no public name
 	$(SPHINX) -b html docs docs/_build/html
+	$(SPHINX) -b coverage docs docs/_build/coverage
 	$(SPHINX) -b doctest docs docs/_build/doctest
 
 bench: $(VENV)/.installed-bench  ## parmap beside its peers, in one run (long; BENCH_ARGS="--quick tiny")

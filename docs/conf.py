@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from sphinx.pycode import ModuleAnalyzer
 
 import parmap
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+    from sphinx.environment import BuildEnvironment
 
 project = "parmap"
 author = "The parmap developers"
@@ -14,6 +21,7 @@ release = version = parmap.__version__
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
+    "sphinx.ext.coverage",
     "sphinx.ext.doctest",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
@@ -55,3 +63,22 @@ copybutton_prompt_is_regexp = True
 # Blocks of plain `>>>` in docstrings and {doctest} fences run under `sphinx -b doctest`.
 doctest_global_setup = "import parmap; from parmap import *; from parmap.errors import *"
 doctest_global_cleanup = "parmap.shutdown()"
+
+# `-b coverage`: each public name and method of a module that has its `py:module` in the reference must
+# be there, too (missing ones are warnings, and warnings are errors).
+coverage_show_missing_items = True
+
+
+def count_names_where_users_import_them(app: Sphinx, env: BuildEnvironment) -> None:
+    """Sphinx looks at a name only in the module that defines it, and ours are defined in private ones.
+
+    After the pages were read, for autodoc finds a member's place in the source by the same attribute.
+    """
+    if app.builder.name == "coverage":
+        for home in map(import_module, env.domaindata["py"]["modules"]):
+            for name in home.__all__:
+                getattr(home, name).__module__ = home.__name__
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("env-updated", count_names_where_users_import_them)
