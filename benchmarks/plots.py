@@ -1,6 +1,9 @@
 """Draw a result file: one picture for each scenario, and how time grows with items and workers.
 
-python benchmarks/plots.py result.json [--to FOLDER]
+    python benchmarks/plots.py result.json [--to FOLDER] [--page]
+
+With `--page` the folder also gets the figures as a page (`figures.md`), and the file without its
+samples (`figures.json`): what the documentation shows.
 """
 
 from __future__ import annotations
@@ -13,21 +16,13 @@ from typing import Any
 if __package__ in {None, ""}:  # run as a file: `benchmarks` is a package of the folder above
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from benchmarks.harness.page import key_of, page
 from benchmarks.harness.report import Report
+from benchmarks.run import about
 
 HERE = Path(__file__).resolve().parent
 PICTURES = HERE / "results" / "plots"
-# What a scenario is about; the first that it has is drawn.
-KEYS = (
-    "over_ideal", "gb_per_s", "first_us", "replaced_ms", "p50_us", "wall_ms", "cpu_ms", "rate",
-    "p50", "wakeups",
-)  # fmt: skip
 OURS, THEIRS = "#1b6ca8", "#b0b7bd"
-
-
-def key_of(results: dict[str, dict[str, float]]) -> str | None:
-    names = {name for figures in results.values() for name in figures}
-    return next((key for key in KEYS if key in names), None)
 
 
 def bars(
@@ -100,6 +95,7 @@ def draw(report: Report, folder: Path) -> list[Path]:
         lines(plt, report, "growth", "items", "cpu_ns_per_item", folder),
         lines(plt, report, "growth", "workers", "wall_ms", folder),
         lines(plt, report, "cold", "workers", "wall_ms", folder),
+        lines(plt, report, "worth", "us", "wall_us_per_item", folder),
     ]
     return [path for path in drawn if path is not None]
 
@@ -108,12 +104,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("results", type=Path)
     parser.add_argument("--to", type=Path, default=PICTURES, metavar="FOLDER")
+    parser.add_argument("--page", action="store_true", help="figures.md and figures.json, too")
     options = parser.parse_args(arguments)
     try:
         report = Report.read(options.results)
     except (OSError, ValueError) as unreadable:
         parser.error(str(unreadable))
     print(f"{len(draw(report, options.to))} pictures in {options.to}")
+    if options.page:
+        report.content["samples"] = {}
+        report.write(options.to / "figures.json")
+        (options.to / "figures.md").write_text(page(report, about()), encoding="utf-8")
     return 0
 
 
