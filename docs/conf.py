@@ -27,7 +27,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "explanation/measured"]  # the latter is included by a page
 
 html_theme = "furo"
 html_title = f"parmap {version}"
@@ -56,6 +56,9 @@ nitpick_ignore_regex = [
     (r"py:class", r"parmap\.[\w.]+\.([A-Z](_co)?|T_\w+)"),
 ]
 
+# A bare `Pool` in a signature finds parmap.Pool and parmap.compat.Pool; the first is taken, and meant.
+suppress_warnings = ["ref.python"]
+
 # Prompts are for reading; what is copied can be run.
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
@@ -67,6 +70,7 @@ doctest_global_cleanup = "parmap.shutdown()"
 # `-b coverage`: each public name and method of a module that has its `py:module` in the reference must
 # be there, too (missing ones are warnings, and warnings are errors).
 coverage_show_missing_items = True
+coverage_statistics_to_stdout = False
 
 
 def count_names_where_users_import_them(app: Sphinx, env: BuildEnvironment) -> None:
