@@ -55,6 +55,8 @@ types: $(VENV)/.installed-dev  ## mypy (strict), pyright, and a complete public 
 
 docs: $(VENV)/.installed-dev  ## build the documentation, warnings are errors, run its examples, miss no public name
 	$(SPHINX) -b html docs docs/_build/html
+	@! grep -rnE '<(script|link|img)[^>]+(src|href)="(https?:)?//' --include='*.html' docs/_build/html \
+		|| { echo "a page must not load anything from elsewhere"; exit 1; }
 	$(SPHINX) -b coverage docs docs/_build/coverage
 	$(SPHINX) -b doctest docs docs/_build/doctest
 

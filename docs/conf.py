@@ -31,6 +31,8 @@ exclude_patterns = ["_build", "explanation/measured"]  # the latter is included 
 
 html_theme = "furo"
 html_title = f"parmap {version}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 
 myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
 myst_heading_anchors = 3
