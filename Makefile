@@ -28,7 +28,7 @@ SECONDS ?= 180
 .PHONY: help demo test test-integrations quick check lint types docs bench bench-plots bench-page bench-compare stress nightly clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed  ## index the standard library's source in parallel, beside a plain loop
 	@$(BIN)/python examples/index_source.py $(FOLDER)
