@@ -20,7 +20,7 @@ def run(job: Job) -> None:
 
 
 def contestants(_variant: str) -> list[Contestant]:
-    return contest("parmap", "loop", "Pool.map", "Executor", "joblib")
+    return contest("parmap", "loop", "Pool.map", "joblib")
 
 
 SCENARIO = Scenario(run, contestants, tuple(f"{cost} us" for cost in MICROSECONDS), ("10 us",))
