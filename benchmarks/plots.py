@@ -2,8 +2,8 @@
 
     python benchmarks/plots.py result.json [--to FOLDER] [--page]
 
-With `--page` the folder also gets the figures as a page (`figures.md`), and the file without its
-samples (`figures.json`): what the documentation shows.
+With `--page` the folder gets the figures as a page (`figures.md`) instead of the bars, and the file
+without its samples (`figures.json`): what the documentation shows.
 """
 
 from __future__ import annotations
@@ -51,17 +51,19 @@ def bars(
 
 
 def lines(
-    plt: Any, report: Report, prefix: str, suffix: str, key: str, folder: Path
+    plt: Any, report: Report, prefix: str, suffix: str, key: str, folder: Path, over: str = ""
 ) -> Path | None:
-    """A figure over the number in the variant's name, one line for each contestant."""
+    """A figure over the number in the variant's name, one line for each contestant; as a part of
+    `over`'s figure, if that is named."""
     series: dict[str, list[tuple[int, float]]] = {}
     for scenario, results in report.results.items():
         if not (scenario.startswith(f"{prefix}/") and scenario.endswith(f" {suffix}")):
             continue
         place = int(scenario.removeprefix(f"{prefix}/").partition(" ")[0])
+        whole = results.get(over, {}).get(key, 1.0)
         for label, figures in results.items():
             if key in figures:
-                series.setdefault(label, []).append((place, figures[key]))
+                series.setdefault(label, []).append((place, figures[key] / whole))
     if not series:
         return None
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
@@ -71,7 +73,10 @@ def lines(
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel(suffix)
-    axes.set_ylabel(key)
+    axes.set_ylabel(f"{key}, as a part of the {over}'s" if over else key)
+    if over:  # within one power of ten, where no axis has numbers by itself
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
     axes.set_title(f"{prefix}: {suffix}", loc="left")
     axes.legend(fontsize="small", frameon=False)
     return _saved(plt, figure, folder / f"{prefix}-by-{suffix}.svg")
@@ -83,19 +88,20 @@ def _saved(plt: Any, figure: Any, path: Path) -> Path:
     return path
 
 
-def draw(report: Report, folder: Path) -> list[Path]:
+def draw(report: Report, folder: Path, *, bars_too: bool = True) -> list[Path]:
     import matplotlib as mpl
 
     mpl.use("svg")
     import matplotlib.pyplot as plt
 
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = [bars(plt, name, results, folder) for name, results in report.results.items()]
+    shown = report.results if bars_too else {}
+    drawn = [bars(plt, name, results, folder) for name, results in shown.items()]
     drawn += [
         lines(plt, report, "growth", "items", "cpu_ns_per_item", folder),
         lines(plt, report, "growth", "workers", "wall_ms", folder),
         lines(plt, report, "cold", "workers", "wall_ms", folder),
-        lines(plt, report, "worth", "us", "wall_us_per_item", folder),
+        lines(plt, report, "worth", "us", "wall_us_per_item", folder, over="loop"),
     ]
     return [path for path in drawn if path is not None]
 
@@ -110,11 +116,15 @@ def main(arguments: list[str] | None = None) -> int:
         report = Report.read(options.results)
     except (OSError, ValueError) as unreadable:
         parser.error(str(unreadable))
-    print(f"{len(draw(report, options.to))} pictures in {options.to}")
+    drawn = draw(report, options.to, bars_too=not options.page)
+    print(f"{len(drawn)} pictures in {options.to}")
     if options.page:
         report.content["samples"] = {}
         report.write(options.to / "figures.json")
-        (options.to / "figures.md").write_text(page(report, about()), encoding="utf-8")
+        # That of `worth` stands at the top of the documentation's page already.
+        pictures = [path.name for path in drawn if not path.name.startswith("worth-")]
+        text = page(report, about(), pictures)
+        (options.to / "figures.md").write_text(text, encoding="utf-8")
     return 0
 
 

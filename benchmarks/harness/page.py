@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from benchmarks.harness.report import number
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from benchmarks.harness.figures import Figures
     from benchmarks.harness.report import Report
@@ -25,8 +25,8 @@ def key_of(results: Mapping[str, Figures]) -> str | None:
     return next((key for key in KEYS if key in names), None)
 
 
-def page(report: Report, about: Mapping[str, str]) -> str:
-    """Markdown; `about` has a sentence or two for the scenarios."""
+def page(report: Report, about: Mapping[str, str], pictures: Iterable[str]) -> str:
+    """Markdown; `about` has a sentence or two for the scenarios, `pictures` are files beside it."""
     made = report.content["made"]
     load = "" if made["load"] is None else f", load {made['load']:.1f} when it began"
     head = (
@@ -35,7 +35,7 @@ def page(report: Report, about: Mapping[str, str]) -> str:
         " rounds. In brackets: the figure as a multiple of parmap's. *Tuned* is the best of several"
         " chunk sizes, which were sought before; without it, what one gets who says nothing.\n"
     )
-    parts = [head]
+    parts, found = [head], list(pictures)
     groups: dict[str, dict[str, Mapping[str, Figures]]] = {}
     for heat, results in report.results.items():
         name, _, variant = heat.partition("/")
@@ -43,22 +43,26 @@ def page(report: Report, about: Mapping[str, str]) -> str:
             groups.setdefault(name, {})[variant] = results
     for name, variants in groups.items():
         parts += [f"\n### {name}\n", about.get(name, ""), "", *_table(variants)]
+        parts += [
+            f"\n![{about.get(name)}]({each})" for each in found if each.startswith(f"{name}-")
+        ]
     return "\n".join(parts) + "\n"
 
 
 def _table(variants: Mapping[str, Mapping[str, Figures]]) -> list[str]:
-    """A row for each variant, a column for each contestant, of the figure that it is about."""
+    """The figure that each variant is about, for each contestant; the longer list downwards."""
     labels = list(dict.fromkeys(label for results in variants.values() for label in results))
-    lines = [_row(["", *labels]), _row(["---", *("---:" for _ in labels)])]
+    columns = [["", *labels]]
     for variant, results in variants.items():
-        key = key_of(results)
-        ours = next(iter(results.values())).get(key or "")
-        cells = [_cell(results.get(label, {}).get(key or ""), ours) for label in labels]
-        lines.append(_row([f"{variant} `{key}`".strip(), *cells]))
-    return lines
+        key = key_of(results) or ""
+        ours = next(iter(results.values())).get(key)
+        cells = [_cell(results.get(label, {}).get(key), ours) for label in labels]
+        columns.append([f"{variant} `{key}`".strip(), *cells])
+    rows = columns if len(columns) > len(labels) else list(zip(*columns, strict=True))
+    return [_row(rows[0]), _row(["---", *("---:" for _ in rows[0][1:])]), *map(_row, rows[1:])]
 
 
-def _row(cells: list[str]) -> str:
+def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
@@ -67,4 +71,4 @@ def _cell(value: float | None, ours: float | None) -> str:
         return ""
     if not ours or value == ours:
         return number(value)
-    return f"{number(value)} ({value / ours:.2g})"
+    return f"{number(value)} ({number(value / ours)})"
