@@ -25,10 +25,10 @@ BENCH_ARGS ?=
 RESULTS := benchmarks/results
 SECONDS ?= 180
 
-.PHONY: help demo test test-integrations quick check lint types docs bench bench-plots bench-compare stress nightly clean
+.PHONY: help demo test test-integrations quick check lint types docs bench bench-plots bench-page bench-compare stress nightly clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed  ## index the standard library's source in parallel, beside a plain loop
 	@$(BIN)/python examples/index_source.py $(FOLDER)
@@ -53,15 +53,21 @@ types: $(VENV)/.installed-dev  ## mypy (strict), pyright, and a complete public 
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pyright --verifytypes parmap --ignoreexternal  # it ignores --pythonpath
 
-docs: $(VENV)/.installed-dev  ## build the documentation, warnings are errors, and run its examples
+docs: $(VENV)/.installed-dev  ## build the documentation, warnings are errors, run its examples, miss no public name
 	$(SPHINX) -b html docs docs/_build/html
+	@! grep -rnE '<(script|link|img)[^>]+(src|href)="(https?:)?//' --include='*.html' docs/_build/html \
+		|| { echo "a page must not load anything from elsewhere"; exit 1; }
+	$(SPHINX) -b coverage docs docs/_build/coverage
 	$(SPHINX) -b doctest docs docs/_build/doctest
 
 bench: $(VENV)/.installed-bench  ## parmap beside its peers, in one run (long; BENCH_ARGS="--quick tiny")
 	$(BIN)/python benchmarks/run.py $(or $(BENCH_ARGS),--all)
 
-bench-plots: $(VENV)/.installed-bench  ## draw the results of the last `make bench` for the docs
+bench-plots: $(VENV)/.installed-bench  ## draw the results of the last `make bench`
 	$(BIN)/python benchmarks/plots.py $(RESULTS)/latest.local.json
+
+bench-page: $(VENV)/.installed-bench  ## put the last `make bench` on the documentation's page on performance
+	$(BIN)/python benchmarks/plots.py $(RESULTS)/latest.local.json --page --to docs/explanation/measured
 
 bench-compare: $(VENV)/.installed-bench  ## the last `make bench` beside the one before (or A=file B=file)
 	$(BIN)/python benchmarks/compare.py $(or $(A),$(RESULTS)/previous.local.json) $(or $(B),$(RESULTS)/latest.local.json)

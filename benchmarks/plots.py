@@ -1,6 +1,9 @@
 """Draw a result file: one picture for each scenario, and how time grows with items and workers.
 
-python benchmarks/plots.py result.json [--to FOLDER]
+    python benchmarks/plots.py result.json [--to FOLDER] [--page]
+
+With `--page` the folder gets the figures as a page (`figures.md`) instead of the bars, and the file
+without its samples (`figures.json`): what the documentation shows.
 """
 
 from __future__ import annotations
@@ -13,21 +16,13 @@ from typing import Any
 if __package__ in {None, ""}:  # run as a file: `benchmarks` is a package of the folder above
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from benchmarks.harness.page import key_of, page
 from benchmarks.harness.report import Report
+from benchmarks.run import about
 
 HERE = Path(__file__).resolve().parent
 PICTURES = HERE / "results" / "plots"
-# What a scenario is about; the first that it has is drawn.
-KEYS = (
-    "over_ideal", "gb_per_s", "first_us", "replaced_ms", "p50_us", "wall_ms", "cpu_ms", "rate",
-    "p50", "wakeups",
-)  # fmt: skip
 OURS, THEIRS = "#1b6ca8", "#b0b7bd"
-
-
-def key_of(results: dict[str, dict[str, float]]) -> str | None:
-    names = {name for figures in results.values() for name in figures}
-    return next((key for key in KEYS if key in names), None)
 
 
 def bars(
@@ -56,17 +51,19 @@ def bars(
 
 
 def lines(
-    plt: Any, report: Report, prefix: str, suffix: str, key: str, folder: Path
+    plt: Any, report: Report, prefix: str, suffix: str, key: str, folder: Path, over: str = ""
 ) -> Path | None:
-    """A figure over the number in the variant's name, one line for each contestant."""
+    """A figure over the number in the variant's name, one line for each contestant; as a part of
+    `over`'s figure, if that is named."""
     series: dict[str, list[tuple[int, float]]] = {}
     for scenario, results in report.results.items():
         if not (scenario.startswith(f"{prefix}/") and scenario.endswith(f" {suffix}")):
             continue
         place = int(scenario.removeprefix(f"{prefix}/").partition(" ")[0])
+        whole = results.get(over, {}).get(key, 1.0)
         for label, figures in results.items():
             if key in figures:
-                series.setdefault(label, []).append((place, figures[key]))
+                series.setdefault(label, []).append((place, figures[key] / whole))
     if not series:
         return None
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
@@ -76,7 +73,10 @@ def lines(
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel(suffix)
-    axes.set_ylabel(key)
+    axes.set_ylabel(f"{key}, as a part of the {over}'s" if over else key)
+    if over:  # within one power of ten, where no axis has numbers by itself
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
     axes.set_title(f"{prefix}: {suffix}", loc="left")
     axes.legend(fontsize="small", frameon=False)
     return _saved(plt, figure, folder / f"{prefix}-by-{suffix}.svg")
@@ -88,18 +88,20 @@ def _saved(plt: Any, figure: Any, path: Path) -> Path:
     return path
 
 
-def draw(report: Report, folder: Path) -> list[Path]:
+def draw(report: Report, folder: Path, *, bars_too: bool = True) -> list[Path]:
     import matplotlib as mpl
 
     mpl.use("svg")
     import matplotlib.pyplot as plt
 
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = [bars(plt, name, results, folder) for name, results in report.results.items()]
+    shown = report.results if bars_too else {}
+    drawn = [bars(plt, name, results, folder) for name, results in shown.items()]
     drawn += [
         lines(plt, report, "growth", "items", "cpu_ns_per_item", folder),
         lines(plt, report, "growth", "workers", "wall_ms", folder),
         lines(plt, report, "cold", "workers", "wall_ms", folder),
+        lines(plt, report, "worth", "us", "wall_us_per_item", folder, over="loop"),
     ]
     return [path for path in drawn if path is not None]
 
@@ -108,12 +110,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("results", type=Path)
     parser.add_argument("--to", type=Path, default=PICTURES, metavar="FOLDER")
+    parser.add_argument("--page", action="store_true", help="figures.md and figures.json, too")
     options = parser.parse_args(arguments)
     try:
         report = Report.read(options.results)
     except (OSError, ValueError) as unreadable:
         parser.error(str(unreadable))
-    print(f"{len(draw(report, options.to))} pictures in {options.to}")
+    drawn = draw(report, options.to, bars_too=not options.page)
+    print(f"{len(drawn)} pictures in {options.to}")
+    if options.page:
+        report.content["samples"] = {}
+        report.write(options.to / "figures.json")
+        # That of `worth` stands at the top of the documentation's page already.
+        pictures = [path.name for path in drawn if not path.name.startswith("worth-")]
+        text = page(report, about(), pictures)
+        (options.to / "figures.md").write_text(text, encoding="utf-8")
     return 0
 
 

@@ -31,6 +31,14 @@ def scenario_names() -> list[str]:
     return sorted(info.name for info in pkgutil.iter_modules(scenarios.__path__))
 
 
+def about() -> dict[str, str]:
+    """What each scenario measures, in its own words."""
+    texts = {
+        name: sys.modules[load(name).run.__module__].__doc__ or "" for name in scenario_names()
+    }
+    return {name: " ".join(text.split()) for name, text in texts.items()}
+
+
 def chosen(wanted: list[str], *, quick: bool) -> list[tuple[str, str]]:
     """Scenario and variant of all that is asked for: `tiny` is all of its variants, `tiny/list` is
     one."""
@@ -101,9 +109,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--list", action="store_true", help="print the names of the scenarios")
     options = parser.parse_args(arguments)
     if options.list:
-        for name in scenario_names():
-            about = sys.modules[load(name).run.__module__].__doc__ or ""
-            print(f"{name:10} {' '.join(about.split())}")
+        for name, text in about().items():
+            print(f"{name:10} {text}")
         return 0
     # Ended politely it leaves no contestant behind: each lives in a session of its own.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

@@ -108,7 +108,7 @@ def _open(
         if max_workers is not None:
             raise TypeError("give either pool or max_workers: the pool has its own number")
         if isinstance(pool, InlinePool):
-            pool.check_open()
+            pool._check_open()
             here = _record(fn, THIS_PROCESS, 1)
             return InlineSource(fn, star=star, on_failure=on_failure, limits=limits, record=here)
         if not isinstance(pool, Pool):

@@ -57,7 +57,13 @@ def test_every_snippet_of_the_readme_is_true(tmp_path: Path) -> None:
 
     assert done.stdout + done.stderr == ""
     assert done.returncode == 0
-    assert len(snippets) >= 5
+
+
+def test_the_seven_things_of_the_readme_are_among_its_snippets() -> None:
+    things = re.split(r"^\*\*\d\. ", README, flags=re.MULTILINE)[1:]
+
+    assert len(things) == 7
+    assert all("```pycon" in thing for thing in things)
 
 
 def test_the_readme_names_the_two_commands_first() -> None:

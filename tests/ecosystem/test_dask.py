@@ -8,8 +8,11 @@ import logging
 import os
 import random
 import signal
+import subprocess
+import sys
 import traceback
 import uuid
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +25,7 @@ from parmap import (
     parallel_imap,
     parallel_map,
 )
+from support.scripts import environment
 from support.tasks import double, fail_if_odd, identity
 from support.variables import read, request
 
@@ -139,6 +143,19 @@ def test_a_poison_item_fails_alone(engine):
     assert results[:5] + results[6:] == [0, 1, 2, 3, 4, 6, 7, 8, 9]
     assert isinstance(results[5].error, WorkerLostError)
     assert type(results[5].error.__cause__).__name__ == "KilledWorker"
+
+
+def test_the_example_prints_what_stands_beside_it(tmp_path):
+    """It starts a cluster of its own, without a guard."""
+    source = Path(__file__).parents[2] / "examples" / "11_dask_cluster.py"
+
+    done = subprocess.run(
+        [sys.executable, str(source)],
+        capture_output=True, text=True, check=False, timeout=50, cwd=tmp_path, env=environment(),
+    )  # fmt: skip
+
+    assert done.stdout == source.with_suffix(".out").read_text(encoding="utf-8"), done.stderr
+    assert done.returncode == 0
 
 
 def test_a_handle_of_this_machine_is_refused(engine):

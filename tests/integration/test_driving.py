@@ -117,6 +117,8 @@ def test_what_a_signals_handler_raises_at_any_moment_ends_one_call_and_harms_no_
     class Struck(KeyboardInterrupt):  # what else passes through every net
         pass
 
+    struck = strikes = 0
+
     def strike(number, frame):
         nonlocal strikes
         strikes += 1
@@ -125,7 +127,6 @@ def test_what_a_signals_handler_raises_at_any_moment_ends_one_call_and_harms_no_
     swallowed: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda each: swallowed.append(each.exc_type))
     before = signal.signal(signal.SIGALRM, strike)
-    struck = strikes = 0
     try:
         for step in range(25):
             items = list(range(1 + step * 7 % 40))

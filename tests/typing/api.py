@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, assert_type
+from typing import TYPE_CHECKING, Any, assert_type
 
 import parmap
 from parmap import (
+    Channel,
+    Duplex,
     Pool,
     Progress,
+    Receiver,
     ResultIterator,
+    Sender,
     SharedDict,
     SharedList,
     TaskFailure,
+    Worker,
+    WorkerGroup,
+    compat,
     parallel_imap,
     parallel_map,
     parallel_starmap,
+    run_workers,
+    select,
 )
+from parmap._pool_view import PoolView
 from parmap._task import TaskContext
 from parmap.aio import AsyncResultIterator, aparallel_imap, aparallel_map
 
@@ -31,6 +43,10 @@ def length(text: str) -> int:
 
 def repeat(text: str, times: int) -> str:
     return text * times
+
+
+def join(text: str, times: int, end: str) -> str:
+    return text * times + end
 
 
 words = ["a", "b"]
@@ -48,8 +64,25 @@ assert_type(parallel_map(length, words, on_error="return"), list[int | TaskFailu
 assert_type(parallel_starmap(repeat, [("a", 2)], on_error="return"), list[str | TaskFailure])
 assert_type(parallel_imap(length, words, on_error="return"), ResultIterator[int | TaskFailure])
 
+# The same with two iterables, and with three or more, which no checker looks into.
+assert_type(parallel_map(repeat, words, [1, 2], on_error="return"), list[str | TaskFailure])
+assert_type(parallel_map(join, words, [1, 2], "xy"), list[str])
+assert_type(parallel_map(join, words, [1, 2], "xy", on_error="return"), list[str | TaskFailure])
+assert_type(parallel_imap(repeat, words, [1, 2]), ResultIterator[str])
+assert_type(parallel_imap(repeat, words, [1], on_error="return"), ResultIterator[str | TaskFailure])
+assert_type(parallel_imap(join, words, [1, 2], "xy"), ResultIterator[str])
+assert_type(
+    parallel_imap(join, words, [1, 2], "xy", on_error="return"), ResultIterator[str | TaskFailure]
+)
+assert_type(parallel_starmap(join, [("a", 2, "x"), ("b", 1, "y")], on_error="group"), list[str])
+assert_type(next(parallel_imap(length, words)), int)
+
 # Lambdas are inferred from the items.
 assert_type(parallel_map(lambda word: word.upper(), words), list[str])
+assert_type(parallel_map(lambda word, n: word[n], words, [0, 0]), list[str])
+
+# Somebody else's executor changes nothing.
+assert_type(parallel_map(length, words, pool=ThreadPoolExecutor()), list[int])
 
 
 # What an item may ask for; the seed of the call is an option like any other.
@@ -122,6 +155,10 @@ assert_type(parmap.SharedValue(0.5), parmap.SharedValue[float])
 assert_type(parmap.SharedValue("i", 10), parmap.SharedValue[int])
 assert_type(parmap.SharedValue("c"), parmap.SharedValue[bytes])
 assert_type(parmap.SharedValue(bool), parmap.SharedValue[bool])
+assert_type(parmap.SharedValue("d"), parmap.SharedValue[float])
+assert_type(parmap.SharedValue("?"), parmap.SharedValue[bool])
+assert_type(parmap.SharedValue("u", "x"), parmap.SharedValue[str])
+assert_type(parmap.SharedValue(ctypes.c_double), parmap.SharedValue[float])
 assert_type(parmap.SharedValue(1).value, int)
 assert_type(parmap.SharedValue(1).fetch_add(2), int)
 assert_type(parmap.SharedValue(1.5).update(abs), float)
@@ -131,6 +168,10 @@ counter += 1
 assert_type(counter.reset(), int)
 assert_type(counter.value, int)
 assert_type(parmap.SharedArray("d", 5), parmap.SharedArray)
+assert_type(parmap.SharedArray("d", [1.5, 2.5]), parmap.SharedArray)
+assert_type(parmap.SharedArray([1, 2]), parmap.SharedArray)
+assert_type(parmap.SharedArray("d", 5).lock, parmap.Lock)
+assert_type(len(parmap.SharedArray("d", 5)), int)
 assert_type(parmap.SharedArray.from_numpy(None), parmap.SharedArray)
 assert_type(bytes(memoryview(parmap.SharedArray("d", 5))), bytes)
 assert_type(parmap.SharedArray(int, shape=(2, 3)).shape, tuple[int, ...])
@@ -138,7 +179,17 @@ assert_type(parmap.SharedArray(int, shape=(2, 3)).shape, tuple[int, ...])
 hits = SharedDict({"a": 1})
 assert_type(hits, SharedDict[str, int])
 assert_type(SharedDict(a=1.5), SharedDict[str, float])
+assert_type(SharedDict(list(zip(words, [1, 2], strict=True))), SharedDict[str, int])
+assert_type(SharedDict({"a": 1}, b=2), SharedDict[str, int])
+assert_type(SharedDict[str, int](), SharedDict[str, int])
+assert_type(SharedDict.fromkeys(words, 0), SharedDict[str, int])
 assert_type(hits["a"], int)
+assert_type(hits.get("b", 0), int)
+assert_type(hits.pop("a"), int)
+assert_type(hits.pop("a", 0), int)
+assert_type(hits.popitem(), tuple[str, int])
+assert_type(hits.setdefault("a", 0), int)
+assert_type(hits | {"c": 3}, dict[str, int])
 assert_type(hits.get("b"), int | None)
 assert_type(hits.get("b", "none"), int | str)
 assert_type(hits.pop("a", None), int | None)
@@ -147,8 +198,64 @@ assert_type(hits.copy(), dict[str, int])
 found = SharedList(["a"])
 assert_type(found, SharedList[str])
 assert_type(found[0], str)
+assert_type(SharedList[int](), SharedList[int])
 assert_type(found[0:1], list[str])
+assert_type(found.pop(), str)
+assert_type(found + words, list[str])
 assert_type(found.update_item(0, lambda text: text + "b"), str)
+
+
+# What a worker returns is what its handle gives; several run the same function at the same time.
+def ranked(rank: int, text: str, *, loud: bool = False) -> str:
+    return text.upper() if loud else text * rank
+
+
+def produce(items: Sender[int]) -> None:
+    items.send(1)
+    items.send_many([2, 3], timeout=1.5)
+    items.try_send(4)
+    assert_type(items.clone(), Sender[int])
+
+
+def processes() -> None:
+    assert_type(run_workers(ranked, 2, "a", loud=True, names=["x", "y"], timeout=9.0), list[str])
+    with WorkerGroup(start_method="spawn", grace=1.0) as group:
+        assert_type(group, WorkerGroup)
+        worker = group.start(repeat, "a", times=2, name="r", restart=parmap.Restart(delay=0.5))
+        assert_type(worker, Worker[str])
+        assert_type(worker.result(timeout=1), str)
+        assert_type(worker.join(), bool)
+        assert_type(worker.exitcode, int | None)
+        assert_type(worker.name, str)
+        assert_type(worker.sentinel, int)
+        assert_type(group.start(lambda: 1.5).result(), float)
+        assert_type(group.start(produce, Channel[int]().sender), Worker[None])
+        assert_type(group.ready(worker, timeout=1), Any)
+
+
+# A channel knows what it carries, and its ends know it, too.
+def channels(channel: Channel[int]) -> None:
+    assert_type(Channel[str](capacity=2), Channel[str])
+    assert_type(channel.sender, Sender[int])
+    assert_type(channel.receiver, Receiver[int])
+    assert_type(channel.receive(timeout=1), int)
+    assert_type(channel.try_receive(), int)
+    assert_type(channel.receive_many(10), list[int])
+    assert_type(channel.fileno(), int)
+    for item in channel:
+        assert_type(item, int)
+    with channel.receiver as receiver:
+        assert_type(receiver, Receiver[int])
+        assert_type(next(iter(receiver)), int)
+        assert_type(select(receiver, receiver.clone(), timeout=0), list[Receiver[int]])
+    left, right = Channel[bytes].pair()
+    assert_type(left, Duplex[bytes])
+    assert_type(right.receive(), bytes)
+
+
+# A Sender takes what is more special, a Receiver gives what is more general.
+def variance(bools: Receiver[bool], objects: Sender[object]) -> tuple[Receiver[int], Sender[int]]:
+    return bools, objects
 
 
 def limits(names: list[str]) -> None:
@@ -157,7 +264,10 @@ def limits(names: list[str]) -> None:
     assert_type(parallel_imap(length, names, retry=3), ResultIterator[int])
     with Pool(2, max_tasks_per_child=10, max_memory_per_child=1 << 30) as pool:
         view = pool.options(task_timeout=5.0).options(retry=2)
+        assert_type(view, PoolView)
         future = view.submit(length, "abc")
+        assert_type(future, Future[int])
+        assert_type(pool.submit(repeat, "a", times=2).result(timeout=1), str)
         assert_type(pool.kill(future), bool)
         assert_type(pool.statistics().busy, int)
         assert_type(parallel_map(length, names, pool=view), list[int])
@@ -174,11 +284,29 @@ async def awaited(names: AsyncIterable[str]) -> None:
             assert_type(result, int)
     failing = aparallel_imap(length, words, on_error="return")
     assert_type(failing, AsyncResultIterator[int | TaskFailure])
+    several = await aparallel_map(join, words, [1, 2], "xy", on_error="return")
+    assert_type(several, list[str | TaskFailure])
+    assert_type(aparallel_imap(repeat, words, [1, 2]), AsyncResultIterator[str])
+    both = aparallel_imap(repeat, words, [1, 2], on_error="return")
+    assert_type(both, AsyncResultIterator[str | TaskFailure])
 
 
 def mapped(pool: Pool) -> None:
     assert_type(pool.map(length, words, buffersize=4), Iterator[int])
     assert_type(pool.options(retry=2).map(repeat, words, [1, 2]), Iterator[str])
+
+
+def in_the_place_of_multiprocessing() -> None:
+    with compat.Pool(2, initializer=print, initargs=("ready",), maxtasksperchild=9) as pool:
+        assert_type(pool, compat.Pool)
+        assert_type(pool.map(length, words, chunksize=1), list[int])
+        assert_type(pool.starmap(repeat, [("a", 2)]), list[str])
+        assert_type(pool.apply(length, ("a",)), int)
+        assert_type(pool.apply_async(length, ("a",)), compat.AsyncResult[int])
+        assert_type(pool.map_async(length, words, callback=print), compat.AsyncResult[list[int]])
+        assert_type(pool.starmap_async(repeat, [("a", 2)]).get(timeout=1), list[str])
+        assert_type(pool.imap(length, words), compat.IMapIterator[int])
+        assert_type(pool.imap_unordered(length, words).next(timeout=1), int)
 
 
 def why_is_it_not_faster() -> None:

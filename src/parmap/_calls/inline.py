@@ -176,7 +176,7 @@ class InlinePool(Executor):
             PoolClosedError: the pool was shut down.
             KeyboardInterrupt: Ctrl-C came meanwhile.
         """
-        self.check_open()
+        self._check_open()
         future: Future[R] = Future()
         future.set_running_or_notify_cancel()
         try:
@@ -187,7 +187,7 @@ class InlinePool(Executor):
             future.set_exception(error)
         return future
 
-    def check_open(self) -> None:
+    def _check_open(self) -> None:
         """Raise `PoolClosedError` if the pool was shut down."""
         if self._closed:
             raise PoolClosedError("the InlinePool was shut down")

@@ -240,7 +240,7 @@ class Pool:
         results = parallel_imap(
             func, iterable, ordered=ordered, chunksize=chunksize, on_error="return", pool=self._pool
         )
-        self._start(lambda: iterator.pump(results))
+        self._start(lambda: iterator._pump(results))
         return iterator
 
     def _check(self, func: object, iterable: Iterable[object], chunksize: int | None) -> None:

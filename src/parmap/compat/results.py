@@ -91,7 +91,7 @@ class IMapIterator(Iterator[R]):
         self._outcomes.put((kind, None))  # for whoever asks next
         raise StopIteration
 
-    def pump(self, results: Iterable[Any]) -> None:
+    def _pump(self, results: Iterable[Any]) -> None:
         """Move results here as they come, however slowly they are taken: multiprocessing does."""
         try:
             for outcome in results:

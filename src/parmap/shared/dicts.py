@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 K = TypeVar("K")
 V = TypeVar("V")
 D = TypeVar("D")
+N = TypeVar("N")  # keys of a new one
 
 
 class SharedDict(MutableMapping[K, V]):
@@ -84,9 +85,9 @@ class SharedDict(MutableMapping[K, V]):
             self.update(*others, **more)
 
     @classmethod
-    def fromkeys(cls, keys: Iterable[K], value: V) -> SharedDict[K, V]:
+    def fromkeys(cls, keys: Iterable[N], value: D) -> SharedDict[N, D]:
         """Return a new one with these keys, each with a copy of `value`."""
-        return cls(dict.fromkeys(keys, value))
+        return cast("type[SharedDict[N, D]]", cls)(dict.fromkeys(keys, value))
 
     # ------------------------------------------------------------------ reading
 
