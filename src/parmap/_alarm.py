@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from _thread import _local, allocate_lock
 
-from parmap._memory.host import close_quietly, lift
+from parmap._memory.host import close_quietly, make_pipe
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:
@@ -41,8 +41,7 @@ class Alarm:
         """Readable once it has been rung."""
         with self._lock:
             if self._pipe is None:
-                read_end, write_end = os.pipe()
-                self._pipe = lift(read_end), lift(write_end)
+                self._pipe = make_pipe()
                 if self.rung:
                     os.write(self._pipe[1], b"!")
             return self._pipe[0]

@@ -111,6 +111,14 @@ class WorkerStartError(ParmapError):
         return f"{text}\nhint: {self.hint}" if self.hint else text
 
 
+def start_refused(message: str) -> WorkerStartError:
+    """The error for what the system did not let us have when workers were to start."""
+    return WorkerStartError(
+        message,
+        hint="the limits of processes, memory or open files (ulimit -u, -v, -n) are reached",
+    )
+
+
 class TaskTimeoutError(ParmapError, TimeoutError):
     """Raised for an item that ran longer than ``task_timeout``; its worker was ended and replaced.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import multiprocessing
 import operator
 import random
 import textwrap
@@ -284,3 +285,27 @@ def test_seeded_results_are_those_of_one_whole_run(options, file):
     assert parallel_map(draw, items, seed=7, checkpoint=file, **options) == whole
     assert parallel_map(draw, items, seed=7, checkpoint=file, **options) == whole
     assert parallel_map(draw, items, seed=8, checkpoint=file, **options) != whole
+
+
+def test_a_managers_proxy_is_stored_without_the_key_of_its_manager(file):
+    """The file may be read by more people than the manager's socket; the proxy works all the same."""
+    with multiprocessing.get_context("spawn").Manager() as manager:
+        shared = manager.dict(a=1)
+        for _ in range(2):
+            (proxy,) = parallel_map(identity, [shared], checkpoint=file, max_workers=1)
+            assert proxy.copy() == {"a": 1}
+            stored = b"".join(each.read_bytes() for each in file.parent.iterdir() if each.is_file())
+            assert b"DictProxy" in stored
+            assert bytes(multiprocessing.current_process().authkey) not in stored
+
+
+def test_a_connection_is_no_result_to_store(file):
+    """Its number is another file's in the next run, which would be read, and closed, instead of it."""
+    here, there = multiprocessing.Pipe()
+    with here, there:
+        for _ in range(2):
+            with pytest.warns(UserWarning, match=r"cannot be stored.*open in this run only"):
+                (arrived,) = parallel_map(identity, [there], checkpoint=file, max_workers=1)
+            with arrived:
+                arrived.send("hello")
+                assert here.recv() == "hello"

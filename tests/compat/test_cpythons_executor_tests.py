@@ -75,8 +75,6 @@ LEFT_OUT = {
     "test_exit_at_task_unpickle": BREAKS,
     "test_error_during_result_unpickle_in_result_handler": BREAKS,
     "test_exit_during_result_unpickle_in_result_handler": BREAKS,
-    # counterparts: those of the standard library's objects as arguments
-    "test_ressources_gced_in_workers": "is about a Manager's proxy within an argument",
 }
 
 

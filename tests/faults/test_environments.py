@@ -126,6 +126,75 @@ def test_32_workers_that_find_64_descriptors_are_fewer(method, tmp_path):
     assert output_of(source, tmp_path) == "True\n1\nTrue\n"
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        "run_workers(give, 1, sender)",
+        "parallel_map(abs, [1], max_workers=1)",
+        "with Pool(1) as pool: pool.submit(abs, 1).result()",
+        "with WorkerGroup() as group: group.start(abs, 1)",
+    ],
+)
+def test_whatever_descriptor_is_the_one_too_many_the_error_names_the_cure(call, tmp_path):
+    """At each number of free descriptors, from none to enough; and what was opened is closed."""
+    source = f"""
+        import gc, os, resource
+        from parmap import *
+        from support.scripts import only_with_free_descriptors
+
+        def give(rank, sender):
+            return rank
+
+        def opened():
+            gc.collect()
+            return len(os.listdir("/proc/self/fd"))
+
+        channel = Channel()
+        sender = channel.sender
+        import parmap._wire.culprit  # a module is a file, too, and these are loaded when needed
+        {call}
+        shutdown()
+        before = opened()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before + 40, before + 40))
+        for free in range(8):
+            with only_with_free_descriptors(free):
+                try:
+                    {call}
+                except (WorkerStartError, TaskErrorGroup) as error:
+                    first, *_ = getattr(error, "exceptions", [error])
+                    print("open files (ulimit" in first.hint, end=" ")
+                except SerializationError as error:  # the sender needs one on its way
+                    print("ulimit -n" in str(error), end=" ")
+            shutdown()
+            print(opened() - before)
+    """
+    told = set(output_of(source, tmp_path).splitlines())
+    assert told == {"True 0"}
+
+
+def test_a_sentinel_without_a_descriptor_left_names_the_cure(tmp_path):
+    """The worker is none the worse for it."""
+    source = """
+        import resource
+        from parmap import *
+        from support.gates import Gate
+        from support.scripts import only_with_free_descriptors
+
+        gate = Gate("gate")
+        with WorkerGroup() as group:
+            worker = group.start(gate.wait)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+            with only_with_free_descriptors(1):
+                try:
+                    worker.sentinel
+                except OSError as error:
+                    print("ulimit -n" in str(error))
+            gate.open()
+            print(worker.sentinel > 2, worker.join())
+    """
+    assert output_of(source, tmp_path) == "True\nTrue True\n"
+
+
 def test_nothing_listens_and_no_file_has_a_name(tmp_path):
     """What a running pool, a group, a channel and shared state have is private and unnamed."""
     source = """

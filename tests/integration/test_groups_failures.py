@@ -209,6 +209,7 @@ def test_a_process_that_cannot_be_started_is_a_failure(gate, method, monkeypatch
     error = the_only_one(info.value)
     assert isinstance(error, WorkerStartError)
     assert "worker late could not be started: OSError: no more processes" in str(error)
+    assert "ulimit -u, -v, -n" in error.hint
 
 
 # ---------------------------------------------------------------------- what run_workers raises

@@ -184,7 +184,7 @@ FAULTS = {
         "                self._out",
     ),
     "no deadline for those who are leaving by themselves": (
-        "            elif member.deadline is None:  # it is",
+        "            else:  # it is",
         "            elif False:  # it is",
     ),
     "who has reported is told to go, too": (

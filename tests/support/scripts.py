@@ -135,3 +135,20 @@ def running(source: str, folder: Path, **variables: str) -> Iterator[Running]:
             os.kill(member, signal.SIGKILL)
         process.kill()
         process.communicate()
+
+
+@contextmanager
+def only_with_free_descriptors(count: int) -> Iterator[None]:
+    """Leave so many, and no more, to whoever opens a file; below this process's limit."""
+    held: list[int] = []
+    try:
+        while True:
+            held.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        for fd in held[:count]:
+            os.close(fd)
+    try:
+        yield
+    finally:
+        for fd in held[count:]:
+            os.close(fd)

@@ -15,6 +15,7 @@ from parmap.errors import (
     WorkerLostError,
     WorkerStartError,
     death_in_words,
+    start_refused,
 )
 
 if TYPE_CHECKING:
@@ -44,10 +45,7 @@ def error_of(command: FailCall, pool: str) -> BaseException:
                 " or this Python cannot start another one (sys.executable)",
             )
         case reason:
-            return WorkerStartError(
-                f"the system refused to start the workers of {pool}: {reason}",
-                hint="the limits of processes, memory or open files (ulimit -u, -v, -n) are reached",
-            )
+            return start_refused(f"the system refused to start the workers of {pool}: {reason}")
 
 
 def error_of_lost(lost: Lost) -> TaskTimeoutError | WorkerLostError:

@@ -6,18 +6,23 @@ transaction, one wait for the disk.  So a kill at any moment costs only what nob
 
 from __future__ import annotations
 
+import copyreg
 import json
 import os
 import pickle
 import sqlite3
+import sys
 import weakref
+from collections import ChainMap
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from parmap._checkpoint.changes import Facts, differences, facts_of, name_of, unbound
 from parmap._checkpoint.digest import digest
 from parmap._checkpoint.file import File, forget_all, refuse
+from parmap.errors import SerializationError
 from parmap.options import warn_caller
 
 if TYPE_CHECKING:
@@ -197,11 +202,34 @@ def _pickled(
     """
     for key, value in results:
         try:
-            data = pickle.dumps(value, _PROTOCOL)
+            data = _dumps(value)
         except Exception as error:  # whatever a class of the user's objects to
             refused.append(error)
         else:
             yield key, data
+
+
+def _dumps(value: object) -> bytes:
+    """As plain `pickle` does it, which writes no key of a Manager; but no connections.
+
+    Those `pickle` knows by their number, which is another file's in the next run.
+    """
+    module = sys.modules.get("multiprocessing.connection")
+    kinds = [getattr(module, name, None) for name in ("Connection", "PipeConnection")]
+    file = BytesIO()
+    pickler = pickle.Pickler(file, _PROTOCOL)
+    pickler.dispatch_table = ChainMap(
+        dict.fromkeys(filter(None, kinds), _refuse_connection), copyreg.dispatch_table
+    )
+    pickler.dump(value)
+    return file.getvalue()
+
+
+def _refuse_connection(connection: object) -> NoReturn:
+    raise SerializationError(
+        f"a {type(connection).__name__} of multiprocessing is open in this run only;"
+        " return what came through it instead"
+    )
 
 
 def _number_of(base: sqlite3.Connection, function: str, seed: str) -> int:

@@ -188,6 +188,8 @@ class Scheduler(Losses):
                 book.drop_waiting()
             case ev.TaskKilled():
                 self._task_killed(book)
+            case _:
+                assert_never(event)
 
     # ------------------------------------------------------------------ workers
 

@@ -305,7 +305,7 @@ class Supervisor:
                 member.told, member.state = End.STOPPED, State.LEAVING
                 member.deadline = self._now + self._grace
                 self._out.append(Terminate(member.id))
-            elif member.deadline is None:  # it is on its way out, by itself or by its owner's word
+            else:  # it is on its way out, by itself or by its owner's word
                 member.deadline = self._now + self._grace
 
     def _end(self, member: Member | None, *, kill: bool) -> None:

@@ -13,9 +13,9 @@ from parmap.errors import (
     TaskErrorGroup,
     TaskFailure,
     WorkerLostError,
-    WorkerStartError,
     attach_failure,
     death_in_words,
+    start_refused,
 )
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _failure(seat: Seat) -> TaskFailure:
             assert raised is not None
             error = raised
         case End.NOT_STARTED:
-            error = WorkerStartError(f"worker {seat.name} could not be started: {settled.payload}")
+            error = start_refused(f"worker {seat.name} could not be started: {settled.payload}")
         case _:
             words = death_in_words(settled.exitcode)
             error = WorkerLostError(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from parmap._calls import surroundings
 from parmap._core.supervision import End
+from parmap._memory.host import make_pipe
 from parmap.errors import SerializationError
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Seat:
         """A descriptor that becomes readable when the seat is settled; kept until then and after."""
         with self.changed:
             if self._exit is None:
-                self._exit = os.pipe()
+                self._exit = make_pipe()
                 if self.settled is not None:
                     self._ring()
             return self._exit[0]

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from parmap._launch.ear import Ear
 from parmap._launch.peer import Peer
-from parmap._memory.host import close_quietly, lift, passes_descriptors
+from parmap._memory.host import close_quietly, make_pipe, passes_descriptors
 from parmap._wire import frames as fr
 from parmap._wire.frames import Frame
-from parmap.errors import InternalError
+from parmap.errors import InternalError, start_refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,15 +35,28 @@ class Crew:
         self.members: dict[int, Peer] = {}
         self._launcher = launcher
         self._gate = threading.RLock()  # an object's end, at any moment, may wake as well
-        self._selector = selectors.DefaultSelector()
-        self._wake_end, self._waker_end = (lift(fd) for fd in os.pipe())
+        self.spoken = False  # something was said, and has not been heard yet
+        self._wake_end = self._waker_end = -1
+        self._ear: Ear | None = None
+        try:
+            self._selector = selectors.DefaultSelector()
+            try:
+                self._open()
+            except OSError:
+                self._close()
+                raise
+        except OSError as error:
+            words = f"{type(error).__name__}: {error}"
+            raise start_refused(f"the system has no room for workers: {words}") from error
+
+    def _open(self) -> None:
+        self._wake_end, self._waker_end = make_pipe()
         os.set_blocking(self._wake_end, False)
         os.set_blocking(self._waker_end, False)
         self._selector.register(self._wake_end, selectors.EVENT_READ)
-        # Without one, workers speak to wherever their own descriptors lead.
-        self._ear = Ear() if passes_descriptors() else None
-        self.spoken = False  # something was said, and has not been heard yet
-        self.listen(True)
+        if passes_descriptors():  # else workers speak to wherever their own descriptors lead
+            self._ear = Ear()
+            self.listen(True)
 
     def wake(self) -> None:
         """End the wait that is in progress, or the next one at once."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from parmap._memory.host import close_quietly, lift
+from parmap._memory.host import close_quietly, make_pipe
 from parmap._wire.utterance import Assembly, joined
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class Ear:
     """Owned by the thread that drives.  Never blocks."""
 
     def __init__(self) -> None:
-        self._end, self.mouth = (lift(fd) for fd in os.pipe())
+        self._end, self.mouth = make_pipe()
         os.set_blocking(self._end, False)
         self._assembly = Assembly()
         self.listens = False  # whether the crew waits for it, too

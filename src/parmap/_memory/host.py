@@ -86,6 +86,24 @@ def lift(fd: int) -> int:
         os.close(fd)
 
 
+def make_pipe() -> tuple[int, int]:
+    """Return the two ends of a new pipe, closed on exec, above stdio: all of it or nothing."""
+    try:
+        read_end, write_end = os.pipe()
+    except OSError as error:
+        too_many(error)
+    try:
+        read_end = lift(read_end)
+    except OSError:
+        os.close(write_end)
+        raise
+    try:
+        return read_end, lift(write_end)
+    except OSError:
+        os.close(read_end)
+        raise
+
+
 def is_same_file(one: int, other: int) -> bool:
     """Whether two descriptors stand for the same file, opened the same way, as far as is known.
 

@@ -13,10 +13,13 @@ from parmap._core.chunking import (
     MARK_SECONDS,
     MAX_BYTES,
     MAX_BYTES_OF_FEW,
+    MOST_KNOWN,
     OVERRUN,
     PREFETCH_SECONDS,
     TARGET_SECONDS,
     ChunkSizer,
+    Cost,
+    Costs,
 )
 
 
@@ -177,3 +180,15 @@ def test_each_cut_doubles_that_time_and_each_report_takes_it_back():
     for _ in range(5):
         made.measured(1, 0.0, 1_000_000)
     assert made.transit(1) == usual
+
+
+def test_only_the_functions_that_were_called_last_are_remembered():
+    """A program that makes a new function for each call does not grow."""
+    costs = Costs()
+    for name in range(MOST_KNOWN):
+        costs.remember(name, Cost(1.0, 0.0, 1))
+    costs.remember(0, Cost(2.0, 0.0, 1))
+    costs.remember("new", Cost(3.0, 0.0, 1))
+
+    assert costs.of(1) is None
+    assert (costs.of(0), costs.of("new")) == (Cost(2.0, 0.0, 1), Cost(3.0, 0.0, 1))

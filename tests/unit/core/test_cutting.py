@@ -8,8 +8,9 @@ from parmap._core import events as ev
 from parmap._core.chunking import OVERRUN, TARGET_SECONDS
 from parmap._core.commands import Assign, CutChunks, FinishCall
 from parmap._core.events import OnFailure
+from parmap._core.scheduler import Scheduler
 from parmap.errors import InternalError
-from support.scheduling import CHEAP, Desk, orders, results
+from support.scheduling import CHEAP, DEAR, Desk, orders, results
 
 LATE = OVERRUN * TARGET_SECONDS
 
@@ -175,3 +176,63 @@ def test_what_is_behind_a_large_item_is_not_taken_back_while_it_may_be_on_its_wa
 
     assert cuts(desk.later(10 * LATE)) == []
     assert len(cuts(desk.later(100 * LATE))) == 1
+
+
+def test_the_chunk_behind_the_one_that_is_cut_comes_back_whole():
+    """It was there before the cut; both rests wait again, and the worker closes both as they are."""
+    desk, first = busy_with(64)
+    _, behind = desk.scheduler.workers[first.worker].chunks
+    assert behind.start == first.stop < behind.stop
+    items_behind = behind.stop - behind.start
+    waited = desk.scheduler.calls[1].waiting
+    while not cuts(desk.later(LATE)):
+        assert desk.now < 100 * LATE
+
+    desk.tell(ev.ChunkCut(first.worker, first.chunk, first.start + 1))
+
+    given_back = first.stop - first.start - 1 + items_behind
+    assert desk.scheduler.calls[1].waiting == waited + given_back
+    both = [
+        results(first, 1, last=True, seconds=DEAR),
+        ev.ResultsArrived(first.worker, behind.id, behind.start, 0, last=True),
+    ]
+    again = orders(desk.tell(*both))[0]
+    assert again.start == first.start + 1
+
+
+def test_what_is_given_back_does_not_count_against_the_tasks_that_a_worker_may_run():
+    desk = Desk()
+    desk.scheduler = Scheduler(max_tasks=8)
+    desk.open(1, 8, chunksize=8)
+    (order,) = desk.come()
+    worker = desk.scheduler.workers[order.worker]
+    assert worker.tasks_left == 0
+
+    desk.tell(ev.ChunkCut(order.worker, order.chunk, 3))
+
+    assert worker.tasks_left == 5
+
+
+def test_several_items_are_sent_ahead_only_if_they_are_known_to_be_short():
+    """They would all be one worker's, and nobody could take them from it."""
+    for seconds, goes in [(CHEAP, True), (1.0, False)]:
+        desk = Desk()
+        desk.tell(
+            ev.CallOpened(1, 1, None, OnFailure.STOP, name="f"),
+            ev.ItemsAdded(1, 1), ev.InputEnded(1),
+        )  # fmt: skip
+        assert desk.scheduler.send_ahead("f", 5, now=0.0) is None
+        (order,) = desk.come()
+        desk.done(order, seconds=seconds)
+
+        assert desk.scheduler.send_ahead("another", 5, now=0.0) is None
+        assert (desk.scheduler.send_ahead("f", 5, now=0.0) is not None) is goes
+
+
+def test_items_that_went_ahead_and_came_back_are_counted():
+    desk = Desk()
+    before = desk.scheduler.tally.items
+
+    desk.scheduler.came_ahead(3)
+
+    assert desk.scheduler.tally.items == before + 3

@@ -263,3 +263,24 @@ def test_dear_items_that_go_one_by_one_need_no_questions():
     (again,) = orders(desk.done(order, seconds=DEAR))
 
     assert again.marked
+
+
+def test_an_item_that_began_later_than_its_chunk_could_is_given_the_rest_of_its_time():
+    """A look shows when; the next one is due exactly when its time is over."""
+    desk, worker = timed()
+    desk.later(8.0)
+
+    assert desk.tell(ev.Looked(worker, 0, 5.0)) == []
+    assert desk.later(4.9) == []
+    assert desk.later(0.1) == [LookAt(worker)]
+
+
+def test_a_look_at_a_worker_that_had_to_leave_meanwhile_says_nothing():
+    """Dead or on its way: its item is no longer wanted."""
+    desk, worker = timed()
+    assert desk.later(8.0) == [LookAt(worker)]
+    desk.tell(ev.CallCancelled(1, hurry=True))
+    assert desk.tell(ev.Looked(worker, 0, 0.0)) == []
+
+    desk.dies(worker)
+    assert desk.tell(ev.Looked(worker, 0, 0.0)) == []

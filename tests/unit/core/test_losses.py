@@ -134,3 +134,26 @@ def test_a_kill_after_the_outcome_changes_nothing():
     desk.tell(results(order, 1))
 
     assert desk.tell(ev.TaskKilled(1)) == []
+
+
+def test_a_kill_of_a_task_whose_worker_is_being_ended_anyway_only_marks_it():
+    """It was late, say: what was said first goes on, and the loss is told as the owner's."""
+    desk = desk_with(RetryPolicy(attempts=5, lost=True))
+    (order,) = desk.come()
+    desk.tell(ev.CallCancelled(1, hurry=True))
+    worker = desk.scheduler.workers[order.worker]
+
+    assert desk.tell(ev.TaskKilled(1)) == []
+    assert worker.killed
+
+
+def test_the_rest_of_an_item_that_nobody_wants_any_more_wakes_nobody():
+    """Its instant stays behind, and is ignored."""
+    desk = desk_with(RetryPolicy(attempts=3, first_delay=20.0))
+    (order,) = desk.come()
+    desk.tell(retried(order, 0), results(order, 0, skip=1, last=True))
+    assert desk.scheduler.next_deadline() == desk.now + 20.0
+
+    assert desk.tell(ev.CallCancelled(1)) == [FinishCall(1)]
+
+    assert desk.scheduler.next_deadline() is None

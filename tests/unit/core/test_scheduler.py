@@ -878,3 +878,30 @@ def test_the_story_leaves_the_payloads_out():
     desk.done(order)
 
     assert "payload" not in "".join(desk.scheduler.story())
+
+
+def test_the_call_of_a_chunk_is_known_while_its_worker_holds_it():
+    """So that what a task says can be shown where its call is."""
+    desk = Desk()
+    desk.open(7, 1)
+    (order,) = desk.come()
+    of = desk.scheduler.call_of
+
+    assert of(order.worker, order.chunk) == 7
+    assert of(order.worker, order.chunk + 1) is None
+    assert of(order.worker + 1, order.chunk) is None
+    desk.done(order)
+    assert of(order.worker, order.chunk) is None
+
+
+def test_an_initializer_that_fails_in_a_worker_that_was_told_to_go_gives_it_no_more_time():
+    """The call fails with that error all the same: the next worker's would fail, too."""
+    desk = Desk()
+    desk.open(1, 1)
+    (worker,) = desk.asked
+    assert KillWorker(worker) in desk.later(START_TIMEOUT)
+
+    told = desk.tell(ev.InitializerFailed(worker, "error"))
+
+    assert FailCall(1, "initializer", None, "error") in told
+    assert not [each for each in told if getattr(each, "worker", None) == worker]

@@ -82,3 +82,18 @@ def test_to_hurry_never_prolongs_nor_sets_a_deadline(deadline, hurried, after):
 def test_next_is_the_first_item_without_an_outcome():
     """Reports come in order."""
     assert Chunk(1, 1, 10, 20, marked=True, solo=False, reported=3).next == 13
+
+
+def test_a_fresh_worker_is_one_that_rests_and_may_run_any_number_of_tasks():
+    """Not one that starts, nor one whose tasks are counted."""
+    staff, starting = hired()
+    counted, resting = Worker(2, tuple), Worker(3, tuple)
+    for worker in (counted, resting):
+        staff.hire(worker, 5.0)
+        staff.rest(worker, 6.0)
+    counted.tasks_left = 5
+
+    assert starting.state is WorkerState.STARTING
+    assert staff.fresh(7.0) is resting
+    resting.move(WorkerState.BUSY)
+    assert staff.fresh(7.0) is None

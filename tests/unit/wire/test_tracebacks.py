@@ -115,6 +115,15 @@ def test_a_monstrous_traceback_keeps_its_ends_and_says_so(monkeypatch):
     )
 
 
+@pytest.fixture
+def _tracer_is_kept():
+    """A debugger that ends takes the tracer along, be it its own or that of `make coverage`."""
+    before = sys.gettrace()
+    yield
+    sys.settrace(before)
+
+
+@pytest.mark.usefixtures("_tracer_is_kept")
 def test_post_mortem_walks_the_frames():
     error = caught(Thing().method, 3)
     back = rebuild_traceback(flatten_traceback(error.__traceback__))
@@ -219,9 +228,10 @@ def test_making_frames_is_not_seen_by_tracers():
     seen = []
     records = flatten_traceback(caught(inner, 1).__traceback__)
     tracebacks._frames.clear()
+    before = sys.gettrace()
     sys.settrace(lambda frame, event, _: seen.append(frame.f_code.co_name))
     try:
         rebuild_traceback(records)
     finally:
-        sys.settrace(None)
+        sys.settrace(before)
     assert "inner" not in seen
