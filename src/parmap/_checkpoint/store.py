@@ -216,11 +216,10 @@ def _dumps(value: object) -> bytes:
     """
     module = sys.modules.get("multiprocessing.connection")
     kinds = [getattr(module, name, None) for name in ("Connection", "PipeConnection")]
+    refused: dict[type, Any] = dict.fromkeys(filter(None, kinds), _refuse_connection)
     file = BytesIO()
     pickler = pickle.Pickler(file, _PROTOCOL)
-    pickler.dispatch_table = ChainMap(
-        dict.fromkeys(filter(None, kinds), _refuse_connection), copyreg.dispatch_table
-    )
+    pickler.dispatch_table = ChainMap(refused, copyreg.dispatch_table)
     pickler.dump(value)
     return file.getvalue()
 
