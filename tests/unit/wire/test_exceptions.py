@@ -898,3 +898,14 @@ def test_a_reason_whose_text_cannot_be_had_is_named_by_its_class():
 
     assert reason_of(Mute()) == "Mute"
     assert reason_of(ValueError("a\nb")) == "ValueError: a"
+
+
+def test_an_attribute_whose_name_is_no_text_is_lost_and_the_others_arrive():
+    """Python lets a program put anything into an instance's dictionary."""
+    error = ValueError("x")
+    error.good = 1
+    error.__dict__[5] = 2
+    with pytest.raises(ValueError, match="x") as info:
+        raise decode_exception(encode_exception(error, pickle.dumps), pickle.loads)
+    assert info.value.good == 1
+    assert 5 not in info.value.__dict__

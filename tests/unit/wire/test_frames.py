@@ -168,7 +168,7 @@ def test_a_frame_tells_what_it_is():
 
 
 def test_a_reader_that_is_closed_in_the_middle_of_a_frame_closes_what_nobody_has_claimed():
-    closed = []
+    closed: list[int] = []
     reader = FrameReader(closed.append)
     stream = as_stream(Frame(CHUNK, segments=[b"a", b"b"], fds=[7, 8]))
     assert feed(reader, stream[:-1], fds=[7, 8]) == []

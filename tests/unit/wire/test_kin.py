@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from multiprocessing import process, resource_tracker
@@ -127,14 +128,14 @@ def test_what_waits_for_a_module_happens_once_and_after_it_was_loaded(later):
     kin._when_imported(later, lambda module: seen.append(module.VALUE))
     assert seen == []
 
-    import imported_later
+    first = importlib.import_module(later)
 
     assert seen == [1]
     sys.modules.pop(later)
     __import__(later)
     assert seen == [1]
     kin._when_imported(later, lambda module: seen.append(module))
-    assert seen[1:] == [sys.modules[later]] != [imported_later]
+    assert seen[1:] == [sys.modules[later]] != [first]
 
 
 def test_what_is_taken_back_meanwhile_does_not_happen(later):
@@ -149,3 +150,27 @@ def test_what_is_taken_back_meanwhile_does_not_happen(later):
 
     assert find_spec("no_such_module_at_all") is None
     kin._waiting.pop("no_such_module_at_all")
+
+
+# ---------------------------------------------------------------------- what a parent hands on
+
+
+def test_a_parent_hands_on_its_key_and_its_trackers_descriptor(own, tracker, monkeypatch):
+    own._fd = tracker[1]
+    assert kin.authkey() == bytes(process.current_process().authkey)
+    assert kin.tracker_fd() == tracker[1]
+
+
+def test_a_tracker_is_started_only_for_who_has_named_memory(own, monkeypatch):
+    """Else a worker starts its own when it needs one."""
+    monkeypatch.setattr(resource_tracker, "getfd", lambda: 77, raising=False)
+    monkeypatch.delitem(sys.modules, "multiprocessing.shared_memory", raising=False)
+    assert kin.tracker_fd() is None
+    monkeypatch.setitem(sys.modules, "multiprocessing.shared_memory", object())
+    assert kin.tracker_fd() == 77
+
+
+def test_without_multiprocessing_there_is_nothing_to_hand_on(monkeypatch):
+    for name in ("multiprocessing.process", "multiprocessing.resource_tracker"):
+        monkeypatch.delitem(sys.modules, name)
+    assert (kin.authkey(), kin.tracker_fd()) == (None, None)
