@@ -25,7 +25,11 @@ BENCH_ARGS ?=
 RESULTS := benchmarks/results
 SECONDS ?= 180
 
-.PHONY: help demo test test-integrations quick check lint types docs bench bench-plots bench-page bench-compare stress nightly clean
+# What tests the core and the wire with both sides in one process, or in fresh interpreters.
+COVERING := tests/unit/core tests/unit/wire tests/unit/test_hearsay.py \
+	tests/property/test_arrays_travel.py tests/property/test_payload_properties.py tests/property/test_frames_properties.py
+
+.PHONY: help demo test test-integrations quick check coverage lint types docs bench bench-plots bench-page bench-compare stress nightly clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,7 +46,15 @@ test-integrations: $(VENV)/.installed-integrations  ## parmap with Dask, joblib 
 quick: $(VENV)/.installed-dev  ## the tests that take less than a second each
 	$(BIN)/python -m pytest -n $(JOBS) -m "not slow and not stress" $(PYTEST_ARGS)
 
-check: lint types docs  ## what must be clean before a commit: ruff, mypy, pyright, docs
+# The floors: the core is at every branch and stays there; the wire may only rise towards it.
+coverage: $(VENV)/.installed-dev  ## branches of the core (all) and of the wire that tests reach (about a minute)
+	@rm -f .coverage .coverage.*
+	$(BIN)/python -m coverage run -m pytest -q -p no:xdist $(COVERING)
+	@$(BIN)/python -m coverage combine -q
+	$(BIN)/python -m coverage report --include='src/parmap/_core/*' --show-missing --skip-covered --fail-under=100
+	$(BIN)/python -m coverage report --include='src/parmap/_wire/*' --show-missing --skip-covered --fail-under=97
+
+check: lint types docs coverage  ## what must be clean before a commit: ruff, mypy, pyright, docs, coverage
 
 lint: $(VENV)/.installed-dev  ## ruff, both the rules and the format
 	$(BIN)/ruff check .

@@ -13,7 +13,6 @@ import pickle
 import sqlite3
 import sys
 import weakref
-from collections import ChainMap
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -216,11 +215,11 @@ def _dumps(value: object) -> bytes:
     """
     module = sys.modules.get("multiprocessing.connection")
     kinds = [getattr(module, name, None) for name in ("Connection", "PipeConnection")]
+    refused: dict[type, Any] = dict.fromkeys(filter(None, kinds), _refuse_connection)
+    table: dict[type, Any] = {**copyreg.dispatch_table, **refused}
     file = BytesIO()
     pickler = pickle.Pickler(file, _PROTOCOL)
-    pickler.dispatch_table = ChainMap(
-        dict.fromkeys(filter(None, kinds), _refuse_connection), copyreg.dispatch_table
-    )
+    pickler.dispatch_table = table
     pickler.dump(value)
     return file.getvalue()
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parmap._wire.blocks import dump_block, load_block
+from parmap._wire.blocks import BULKY, MOST_BULKY, dump_block, load_block
 
 INTEGERS = st.integers() | st.integers(-(1 << 31) - 2, (1 << 31) + 2)
 PLAIN = st.one_of(
@@ -69,3 +69,10 @@ def test_bytes_that_look_like_letters_for_integers_prove_nothing():
 @pytest.mark.parametrize("values", [range(0), range(5, 50, 3), [], (), (1, 2)])
 def test_ranges_and_tuples_are_blocks_too(values):
     assert list(load_block(dump_block(values))) == list(values)
+
+
+def test_many_values_are_not_looked_through_for_large_bytes():
+    """The search would cost more than the copies that it saves."""
+    few, many = [b"x" * BULKY], [b"x" * BULKY, *[1] * MOST_BULKY]
+    assert dump_block(few) is None
+    assert same(load_block(bytearray(dump_block(many))), many)

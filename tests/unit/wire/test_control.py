@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from parmap._wire.control import CONTROL_BYTES, NOTHING, SOMETHING, Control
 @pytest.fixture
 def sides():
     """The parent's and the worker's view of one page."""
-    page = SimpleNamespace(buf=bytearray(CONTROL_BYTES))
+    page: Any = SimpleNamespace(buf=bytearray(CONTROL_BYTES))
     return Control(page), Control(page)
 
 

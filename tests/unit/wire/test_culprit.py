@@ -204,3 +204,36 @@ def test_an_error_whose_text_raises_is_still_reported():
             raise BadError
 
     assert "BadError" in str(refused(Raises()))
+
+
+def test_one_slot_that_is_written_as_a_text_and_a_private_one_are_searched():
+    class Single:
+        __slots__ = "only"  # noqa: PLC0205 - Python allows it
+
+    class Private(Single):
+        __slots__ = ("__hidden", "unset")
+
+        def __init__(self):
+            self.only = 1
+            self.__hidden = [threading.Lock()]
+
+        def __reduce__(self):
+            return Private, (), (None, {"x": self.__hidden})
+
+    assert "hidden" in str(refused(Private(), "arg"))
+
+
+def test_an_empty_cell_holds_nothing_guilty():
+    """A function that refers to a name which was never given."""
+
+    def outer(*, fills):
+        lock = threading.Lock()
+
+        def inner():
+            return lock, never
+
+        if fills:
+            never = 1
+        return inner
+
+    assert "lock" in str(refused(outer(fills=False)))

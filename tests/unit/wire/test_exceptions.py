@@ -866,3 +866,46 @@ print(*[name for name in {heavy!r} if name in set(sys.modules) - before])
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == ""
+
+
+def test_an_encoder_that_breaks_and_bytes_that_are_no_exception_still_give_an_error(monkeypatch):
+    """Our bug, or no memory left: the caller hears all the same that the task failed."""
+    from parmap._wire import exceptions
+
+    def fail(*_):
+        raise MemoryError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(exceptions.Disassembly, "run", fail)
+        data = exceptions.encode_exception(ValueError("lost"), pickle.dumps)
+    back = exceptions.decode_exception(data, pickle.loads)
+    assert isinstance(back, RemoteError)
+    assert "lost" in str(back)
+    assert "MemoryError: no room" in "".join([str(back), *getattr(back, "__notes__", [])])
+
+    back = exceptions.decode_exception(b"no marshal", pickle.loads)
+    assert isinstance(back, RemoteError)
+    assert "could not be decoded" in str(back)
+
+
+class Mute(Exception):
+    def __str__(self):
+        raise RuntimeError
+
+
+def test_a_reason_whose_text_cannot_be_had_is_named_by_its_class():
+    from parmap._wire.records import reason_of
+
+    assert reason_of(Mute()) == "Mute"
+    assert reason_of(ValueError("a\nb")) == "ValueError: a"
+
+
+def test_an_attribute_whose_name_is_no_text_is_lost_and_the_others_arrive():
+    """Python lets a program put anything into an instance's dictionary."""
+    error = ValueError("x")
+    error.good = 1
+    error.__dict__[5] = 2
+    with pytest.raises(ValueError, match="x") as info:
+        raise decode_exception(encode_exception(error, pickle.dumps), pickle.loads)
+    assert info.value.good == 1
+    assert 5 not in info.value.__dict__

@@ -165,3 +165,32 @@ def test_a_boundary_is_told_from_a_cut():
 
 def test_a_frame_tells_what_it_is():
     assert repr(Frame(STOP, call=3)).startswith("<Frame STOP call=3 ")
+
+
+def test_a_reader_that_is_closed_in_the_middle_of_a_frame_closes_what_nobody_has_claimed():
+    closed: list[int] = []
+    reader = FrameReader(closed.append)
+    stream = as_stream(Frame(CHUNK, segments=[b"a", b"b"], fds=[7, 8]))
+    assert feed(reader, stream[:-1], fds=[7, 8]) == []
+    assert not reader.at_boundary
+
+    reader.close()
+    reader.close()
+
+    assert closed == [7, 8]
+    assert reader.at_boundary
+
+
+def test_a_reader_without_a_way_to_close_leaves_descriptors_to_its_owner():
+    reader = FrameReader()
+    feed(reader, as_stream(Frame(CHUNK, segments=[b"a"], fds=[7]))[:-1], fds=[7])
+    reader.close()
+    assert reader.at_boundary
+
+
+def test_the_beginning_of_a_piece_at_the_end_of_the_buffer_makes_room_for_the_rest():
+    """A buffer that is full to the last byte is read on from its beginning."""
+    frames = [Frame(RESULTS, call=n, segments=[b"x" * 1000]) for n in range(1000)]
+    reader = FrameReader()
+    arrived = feed(reader, as_stream(*frames))
+    assert [frame.call for frame in arrived] == list(range(1000))

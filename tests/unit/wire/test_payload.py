@@ -245,3 +245,35 @@ def test_reprs_tell_what_there_is(parent, worker):
 
     assert repr(payload).startswith("<Payload items ")
     assert repr(item).startswith("<Item value ")
+
+
+def test_a_builder_says_how_much_and_how_many_it_has(parent):
+    builder = PayloadBuilder(parent)
+    assert (len(builder), builder.nbytes) == (0, 0)
+    builder.add_values([np.zeros(100_000), {"a": 1}], name)
+
+    assert len(builder) == 2
+    assert builder.nbytes > 800_000
+    builder.close()
+
+
+def test_a_builder_that_is_given_up_closes_the_descriptors_that_it_holds(parent):
+    read, write = os.pipe()
+    before = len(os.listdir("/proc/self/fd"))
+    builder = PayloadBuilder(parent)
+    builder.add_values([Sent(read)], name)
+    assert len(os.listdir("/proc/self/fd")) > before
+
+    builder.close()
+
+    assert len(os.listdir("/proc/self/fd")) == before
+    os.close(read)
+    os.close(write)
+
+
+class Sent:
+    def __init__(self, fd):
+        self.fd = fd
+
+    def __reduce__(self):
+        return import_fd, (export_fd(self.fd, "pipe"),)

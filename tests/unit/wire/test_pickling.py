@@ -1,5 +1,7 @@
 """The codec: fast where it can, by value where it must, and light where it needs neither."""
 
+import array
+import dataclasses
 import functools
 import os
 import subprocess
@@ -299,3 +301,78 @@ def test_the_codec_imports_little():
     )
 
     assert printed.stdout.split() == []
+
+
+def test_what_was_pickled_says_how_much_it_is(parent):
+    encoded = parent.dumps(np.zeros(OUT_OF_BAND_FROM))
+
+    assert repr(encoded) == f"<Encoded {encoded.nbytes} bytes | 1 buffers, 0 fds>"
+
+
+def test_ctrl_c_while_pickling_is_no_refusal_and_leaves_nothing_open(parent):
+    class Interrupting:
+        def __reduce__(self):
+            raise KeyboardInterrupt
+
+    before = open_fds()
+    with pytest.raises(KeyboardInterrupt):
+        parent.dumps([Handle(0), Interrupting()])
+    assert open_fds() == before
+
+
+def test_an_object_pickled_inline_arrives_in_the_same_scope(parent, worker):
+    class Local:
+        pass
+
+    make = worker.loads_inline(parent.dumps_inline(lambda: Local))
+    assert make() is make()
+    assert worker.loads_inline(parent.dumps_inline({"a": 1})) == {"a": 1}
+
+
+def round_trip(obj, parent, worker):
+    """By value, as an object that opens a call."""
+    return worker.loads(parent.dumps((lambda: 0, obj)))[1]
+
+
+def test_an_unfilled_cell_stays_empty(parent, worker):
+    def outer(*, fills):
+        def inner():
+            return never
+
+        if fills:
+            never = 1
+        return inner
+
+    with pytest.raises(NameError, match="never"):
+        round_trip(outer(fills=False), parent, worker)()
+
+
+def test_views_of_memory_arrive_in_their_shape_also_strided_ones(parent, worker):
+    whole = memoryview(bytes(range(12)))
+    table = whole.cast("B", (3, 4))
+    assert round_trip(table, parent, worker).tolist() == table.tolist()
+    assert round_trip(whole[::3], parent, worker).tolist() == [0, 3, 6, 9]
+    numbers = memoryview(array.array("i", [1, 2]))
+    assert round_trip(numbers, parent, worker).tolist() == [1, 2]
+
+
+def test_streams_arrive_as_the_other_sides_and_files_are_refused(parent, worker, tmp_path):
+    with (
+        (tmp_path / "file").open("w") as file,
+        pytest.raises(SerializationError, match="open file"),
+    ):
+        parent.dumps((lambda: 0, file))
+
+
+def test_builtin_singletons_keep_their_types(parent, worker):
+    for kind in (type(None), type(...), type(NotImplemented)):
+        assert round_trip(kind, parent, worker) is kind
+    assert round_trip(dataclasses.MISSING, parent, worker) is dataclasses.MISSING
+
+
+def test_a_module_that_nobody_can_import_goes_by_value_and_others_by_name(parent, worker):
+    made = types.ModuleType("made_up", "about it")
+    made.__dict__["value"] = 3
+    arrived = round_trip(made, parent, worker)
+    assert (arrived.value, arrived.__doc__, arrived is made) == (3, "about it", False)
+    assert round_trip(types, parent, worker) is types

@@ -56,3 +56,13 @@ def test_texts_of_one_process_are_joined_and_keep_their_place_among_its_other_wo
         (1, OUT, b"ab"), (2, OUT, b"xy"), (1, LOG, b"r"), (1, OUT, b"c"), (1, ERR, b"e"),
         (1, OUT, b"d"), (1, OUT, b"next"),
     ]  # fmt: skip
+
+
+def test_a_message_that_has_begun_waits_for_its_last_part_and_its_neighbours_do_not():
+    long, short = [*parts(said(b"x" * 150), 1, MOST)], [*parts(said(b"short"), 2, MOST)]
+    assert len(long) > 2
+    assembly = Assembly()
+
+    assert list(assembly.feed(long[0] + long[1])) == []
+    assert [each.payload for each in assembly.feed(short[0])] == [b"short"]
+    assert [each.payload for each in assembly.feed(b"".join(long[2:]))] == [b"x" * 150]

@@ -39,7 +39,7 @@ def test_a_variable_of_an_importable_module_is_carried_and_pickled_by_its_name(n
 def test_a_variable_of_a_module_that_no_worker_can_import_is_carried_itself(monkeypatch):
     """A notebook's, say: it goes by value."""
     module = types.ModuleType("made_up_here")
-    module.mine = ContextVar("mine")
+    vars(module)["mine"] = ContextVar("mine")
     monkeypatch.setitem(sys.modules, "made_up_here", module)
 
     def inside():
@@ -52,7 +52,7 @@ def test_a_variable_of_a_module_that_no_worker_can_import_is_carried_itself(monk
 def test_a_variable_that_moved_is_found_where_it_is_now(monkeypatch):
     """What was found before is looked at again."""
     module = types.ModuleType("made_up_here")
-    module.mine = ContextVar("mine")
+    vars(module)["mine"] = ContextVar("mine")
     monkeypatch.setitem(sys.modules, "made_up_here", module)
 
     def places():
@@ -73,7 +73,7 @@ def test_a_variable_that_moved_is_found_where_it_is_now(monkeypatch):
 @pytest.mark.parametrize("default", [[], [3]], ids=["no default", "default"])
 def test_a_local_variable_arrives_once_per_call_and_comes_back_as_itself(default):
     options = {"default": default[0]} if default else {}
-    variable = ContextVar("local", **options)
+    variable: ContextVar[int] = ContextVar("local", **options)
     parent, worker = Codec("to worker"), Codec("to caller")
 
     there = worker.loads(parent.dumps([variable, variable]))
