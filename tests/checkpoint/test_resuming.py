@@ -95,7 +95,8 @@ def test_a_failure_is_not_stored_and_names_its_place_in_the_input(call, engine, 
     assert list(call(recorded.run, range(5), checkpoint=file, **engine)) == [
         value_of(x) for x in range(5)
     ]
-    assert recorded.ran() == [3]
+    # When 3 was seen to fail, 2 was cancelled if it had not begun.
+    assert recorded.ran() in ([3], [2, 3])
 
 
 @pytest.mark.parametrize("call", [parallel_map, parallel_imap])

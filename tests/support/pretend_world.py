@@ -804,7 +804,8 @@ class World:
 
     def _obey_cut(self, process: Process, chunk: int) -> None:
         first = process.held[0]
-        assert first.call.chunksize is None, "a size that the caller has fixed is cut"
+        alone = first.stop - first.next <= 1
+        assert first.call.chunksize is None or alone, "a size that the caller has fixed is cut"
         assert not process.told, "a worker that goes is told to give something back"
         assert self.now >= first.since + OVERRUN * TARGET_SECONDS, "it is cut before it is overdue"
         assert first.chunk > process.cut_to, "a chunk is cut twice"
@@ -965,8 +966,10 @@ class World:
         """Whoever sits on more than the item that it runs is watched, until it is cut."""
         held = process.held
         more = sum(each.stop - each.next for each in held) > 1
-        if not held or held[0].call.chunksize is not None:
+        if not held:
             assert at is None
+        elif held[0].call.chunksize not in (None, 1):
+            assert at is None or held[0].stop - held[0].next <= 1
         elif more and not process.told and held[0].chunk > process.cut_to:
             assert at is not None, f"worker {process.number} may sit on its items for ever"
 

@@ -161,8 +161,11 @@ class ChunkSizer:
         return seconds < COARSE_SECONDS or (seconds < PREFETCH_SECONDS and waiting > workers)
 
     def patience(self, items: int) -> float | None:
-        """Seconds after which a chunk of so many is cut short; None: a fixed size is kept whole."""
-        if self._fixed is not None:
+        """Seconds after which a chunk of so many is cut short; None: a fixed size is kept whole.
+
+        (A single item cannot be cut, but gives back what waits behind it.)
+        """
+        if self._fixed is not None and items > 1:
             return None
         return OVERRUN * max(TARGET_SECONDS, items * (self._cost or 0.0)) + self.transit(items)
 

@@ -5,7 +5,7 @@ A chunk is sized by what items have cost so far.  Where that changes suddenly (f
 instant at which it is overdue; then its worker is told to give back what it has not begun, of this
 chunk and of the one behind it.  The worker answers at once, in the middle of an item too.
 
-A size that the caller has fixed is kept whole.
+A size that the caller has fixed is kept whole, and so a chunk of several items is left alone then.
 """
 
 from __future__ import annotations

@@ -76,8 +76,7 @@ def _importable(places: list[tuple[str, str]]) -> tuple[str, str] | None:
 def _places_of(variable: ContextVar[Any]) -> list[tuple[str, str]]:
     places = _places.get(variable)
     if places is None or not _are_right(variable, places):
-        _search()
-        places = _places.setdefault(variable, [])
+        places = _search().setdefault(variable, [])
     return places
 
 
@@ -87,11 +86,14 @@ def _are_right(variable: ContextVar[Any], places: list[tuple[str, str]]) -> bool
     return all(getattr(sys.modules.get(module), name, None) is variable for module, name in places)
 
 
-def _search() -> None:
-    """Look through all modules, once for all variables: a millisecond or two."""
-    global _modules_seen
+def _search() -> dict[ContextVar[Any], list[tuple[str, str]]]:
+    """Look through all modules, once for all variables: a millisecond or two.
+
+    Whoever looks meanwhile, or is interrupted, finds what was known before: it is replaced as a whole.
+    """
+    global _modules_seen, _places
     modules = list(sys.modules.items())
-    _places.clear()
+    found: dict[ContextVar[Any], list[tuple[str, str]]] = {}
     for module_name, module in modules:
         if module_name.partition(".")[0] == _OURS:
             continue
@@ -99,5 +101,6 @@ def _search() -> None:
         if isinstance(namespace, dict):
             for name, value in list(namespace.items()):
                 if type(value) is ContextVar:
-                    _places.setdefault(value, []).append((module_name, name))
-    _modules_seen = len(modules)
+                    found.setdefault(value, []).append((module_name, name))
+    _places, _modules_seen = found, len(modules)
+    return found

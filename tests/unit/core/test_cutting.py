@@ -67,6 +67,16 @@ def test_a_size_that_the_caller_has_fixed_is_kept_whole():
     assert desk.later(100 * LATE) == []
 
 
+def test_an_item_that_goes_alone_by_the_callers_wish_gives_back_the_one_behind_it():
+    """Nobody's size is changed by that, and whoever is free runs it."""
+    desk, order = busy_with(3, chunksize=1)
+
+    (cut,) = cuts(desk.later(LATE))
+    assert cut.chunk > order.chunk
+    desk.tell(ev.ChunkCut(order.worker, order.chunk, order.stop))
+    assert desk.scheduler.calls[1].waiting == 2
+
+
 def test_a_second_chunk_is_watched_from_when_it_becomes_the_first():
     """Not from when it was sent, nor from when the one before it was."""
     desk, first = busy_with(16)  # two chunks are there
