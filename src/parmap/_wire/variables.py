@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
     from parmap._wire.scopes import Scope
 
-    # The name of a module, and the name in it; or None, and the variable itself, which goes by
-    # value.  Then the value.
-    Carried = tuple[str, str, object] | tuple[None, ContextVar[Any], object]
+    Place = tuple[str, str]  # the name of a module, and the name in it
+    # Where a worker may find it; or the variable itself, which goes by value.  Then the value.
+    Carried = tuple[list[Place], None, object] | tuple[None, ContextVar[Any], object]
 
 _OURS = "parmap"
 
 # Where each variable was found, and among how many modules it was looked for.
-_places: dict[ContextVar[Any], list[tuple[str, str]]] = {}
+_places: dict[ContextVar[Any], list[Place]] = {}
 _modules_seen = -1
 
 
@@ -36,9 +36,9 @@ def carried() -> list[Carried]:
     found: list[Carried] = []
     for variable, value in context.items():
         places = _places_of(variable)
-        place = _importable(places)
-        if place is not None:
-            found.append((*place, value))
+        importable = _importable(places)
+        if importable:
+            found.append((importable, None, value))
         elif places:
             found.append((None, variable, value))
     return found
@@ -46,9 +46,9 @@ def carried() -> list[Carried]:
 
 def reduce_variable(variable: ContextVar[Any], scope: Scope) -> Any:
     """What a variable is pickled as: its name, or what makes one like it, the same for a whole call."""
-    place = _importable(_places_of(variable))
-    if place is not None:
-        return variable_at, place
+    importable = _importable(_places_of(variable))
+    if importable:
+        return variable_at, (importable,)
     known = [key for key, value in scope.named.items() if value is variable]
     # The scope keeps it, so nothing else gets its id meanwhile.  Where it came from, it is known.
     key = known[0] if known else (_OURS, f"{PROCESS.hex()}:{id(variable)}")
@@ -59,41 +59,51 @@ def reduce_variable(variable: ContextVar[Any], scope: Scope) -> Any:
         return adopt_variable, (*key, variable.name)
 
 
-def variable_at(module: str, name: str) -> Any:
-    """Unpickle a variable by its name."""
-    __import__(module)
-    return getattr(sys.modules[module], name)
+def variable_at(places: list[Place]) -> Any:
+    """The variable, from one of these places: a module that is there already, if any is.
+
+    Several modules may have it, and not each can be imported wherever this runs.
+    """
+    refusal: BaseException | None = None
+    for module, name in sorted(places, key=lambda place: place[0] not in sys.modules):
+        try:
+            __import__(module)
+            return getattr(sys.modules[module], name)
+        except BaseException as error:  # whatever the module does when it is imported
+            refusal = error
+    assert refusal is not None
+    raise refusal
 
 
-def _importable(places: list[tuple[str, str]]) -> tuple[str, str] | None:
-    for name, attribute in places:
-        module = sys.modules.get(name)
-        if module is not None and is_importable(module, name):
-            return name, attribute
-    return None
+def _importable(places: list[Place]) -> list[Place]:
+    return [
+        (name, attribute)
+        for name, attribute in places
+        if (module := sys.modules.get(name)) is not None and is_importable(module, name)
+    ]
 
 
-def _places_of(variable: ContextVar[Any]) -> list[tuple[str, str]]:
+def _places_of(variable: ContextVar[Any]) -> list[Place]:
     places = _places.get(variable)
     if places is None or not _are_right(variable, places):
         places = _search().setdefault(variable, [])
     return places
 
 
-def _are_right(variable: ContextVar[Any], places: list[tuple[str, str]]) -> bool:
+def _are_right(variable: ContextVar[Any], places: list[Place]) -> bool:
     if not places:
         return len(sys.modules) == _modules_seen
     return all(getattr(sys.modules.get(module), name, None) is variable for module, name in places)
 
 
-def _search() -> dict[ContextVar[Any], list[tuple[str, str]]]:
+def _search() -> dict[ContextVar[Any], list[Place]]:
     """Look through all modules, once for all variables: a millisecond or two.
 
     Whoever looks meanwhile, or is interrupted, finds what was known before: it is replaced as a whole.
     """
     global _modules_seen, _places
     modules = list(sys.modules.items())
-    found: dict[ContextVar[Any], list[tuple[str, str]]] = {}
+    found: dict[ContextVar[Any], list[Place]] = {}
     for module_name, module in modules:
         if module_name.partition(".")[0] == _OURS:
             continue

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from _contextvars import ContextVar, copy_context
 
+from parmap._wire.variables import variable_at
 from parmap._worker.retried import Retried
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from parmap._wire.variables import Carried
+    from parmap._wire.variables import Carried, Place
 
 
 class Terms:
@@ -45,12 +45,11 @@ class Terms:
 
 
 def _found(
-    module: str | None, variable: Any, value: object
+    places: list[Place] | None, variable: Any, value: object
 ) -> tuple[ContextVar[Any], object] | None:
-    if module is not None:
+    if places is not None:
         try:
-            __import__(module)
-            variable = getattr(sys.modules[module], variable)
-        except Exception:
-            return None  # it cannot be imported here: then nothing here can read it either
+            variable = variable_at(places)
+        except BaseException:
+            return None  # it can be imported from nowhere: then nothing here can read it either
     return (variable, value) if isinstance(variable, ContextVar) else None

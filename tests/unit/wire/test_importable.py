@@ -94,8 +94,9 @@ def test_a_module_of_c_code_comes_back_with_its_package(made):
     assert not is_importable(made("nobodys", __spec__=None), "nobodys")
 
 
-def test_the_script_itself_under_another_name_would_run_again(made):
-    main = sys.modules["__main__"].__file__
+def test_the_script_itself_under_another_name_would_run_again(made, monkeypatch):
+    main = "/somewhere/my_script.py"
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", main, raising=False)
     module = made("my_script", __file__=main, __spec__=ModuleSpec("my_script", None, origin=main))
     assert not is_importable(module, "my_script")
     assert not is_importable(module, "__main__")

@@ -30,8 +30,8 @@ def test_a_variable_of_an_importable_module_is_carried_and_pickled_by_its_name(n
         variable.set("here")
         return carried()
 
-    places = [each[:2] for each in copy_context().run(inside) if each[2] == "here"]
-    assert [getattr(sys.modules[module], name) for module, name in places] == [variable]
+    (places,) = [places for places, _, value in copy_context().run(inside) if value == "here"]
+    assert variable_at(places) is variable
     make, place = reduce_variable(variable, Codec("to worker").scope)
     assert make is variable_at
     assert variable_at(*place) is variable
@@ -69,6 +69,13 @@ def test_a_variable_that_moved_is_found_where_it_is_now(monkeypatch):
         return [each for each in carried() if each[1] is mine]
 
     assert copy_context().run(nowhere) == []
+
+
+def test_a_variable_that_several_modules_have_comes_from_one_that_can_be_imported():
+    """Not each of them can be, in a worker; and what is there already need not be."""
+    assert variable_at([("not_to_be_found", "x"), (home.__name__, "request")]) is home.request
+    with pytest.raises(ModuleNotFoundError):
+        variable_at([("not_to_be_found", "x")])
 
 
 @pytest.mark.parametrize("default", [[], [3]], ids=["no default", "default"])
