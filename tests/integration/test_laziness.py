@@ -6,6 +6,7 @@ import gc
 import itertools
 import os
 import threading
+import time
 
 import pytest
 
@@ -310,3 +311,19 @@ def test_a_failure_stops_the_reading(pool):
     read = items.read
     assert list(results) == []
     assert items.read == read
+
+
+def test_a_result_does_not_wait_for_the_item_behind_it_in_its_chunk(pool):
+    """However many have been sent together, and whatever they give."""
+    for quick in (2, 3, 7, 20):
+
+        def task(n, quick=quick):
+            if n >= quick:
+                time.sleep(3600)
+            if n % 3 == 1:
+                raise ValueError(n)
+            return [n]
+
+        with parallel_imap(task, itertools.count(), pool=pool, on_error="return") as results:
+            outcomes = [next(results) for _ in range(quick)]
+        assert [n for n, each in enumerate(outcomes) if each != [n]] == list(range(1, quick, 3))

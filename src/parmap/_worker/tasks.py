@@ -6,24 +6,26 @@ loop that does nothing else, not even look at a clock: whatever it did would dou
 
 Either way a chunk can be cut short: the parent writes the chunk's number into the control page and
 sends a signal, whose handler runs here between two instructions and takes away what has not begun.
-The number decides, the signal only wakes: one that is lost, late or meant for an earlier chunk does
-no harm.  What was taken away is reported as not run, and other workers run it.
+The number decides, the signal only wakes: a lost, late or old one does no harm.  What was taken away is
+run by other workers, and what has finished is sent at once.
 """
 
 from __future__ import annotations
 
 import os
 from _contextvars import copy_context
+from _thread import allocate_lock, start_new_thread
 from time import monotonic_ns, perf_counter_ns
 
 from parmap import _nesting
 from parmap._wire import frames as fr
 from parmap._wire.control import NOTHING, SOMETHING
 from parmap._wire.frames import Frame, pack_frame
-from parmap._wire.payload import ERROR, PayloadBuilder, pack_values
 from parmap._wire.utterance import NONE
 from parmap._worker import hygiene, memory, output
 from parmap._worker.bound import frames_around
+from parmap._worker.calling import caller_of
+from parmap._worker.gathered import Raised, pack_outcomes
 from parmap._worker.hygiene import Terminated, flush_streams
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from parmap._memory.fdpass import Link
     from parmap._wire.control import Control
     from parmap._wire.frames import Buffer
-    from parmap._wire.payload import Item
+    from parmap._wire.payload import Payload
     from parmap._wire.pickling import Codec
     from parmap._worker.seeding import Seeding
     from parmap._worker.terms import Terms
@@ -49,8 +51,9 @@ class ChunkRun:
     """The run of one chunk.  Used once."""
 
     __slots__ = (
-        "_call", "_codec", "_control", "_errors", "_frame", "_inside", "_items", "_link",
-        "_outcomes", "_reported", "_rest", "_seeding", "_since", "_skip", "_stops", "_terms", "pid",
+        "_ahead", "_call", "_codec", "_control", "_frame", "_has_errors", "_inside", "_items",
+        "_link", "_outcomes", "_reported", "_rest", "_seeding", "_since", "_skip", "_stops",
+        "_terms", "pid",
     )  # fmt: skip
 
     def __init__(
@@ -76,7 +79,8 @@ class ChunkRun:
         self._rest: Iterator[Any] = iter(self._items)
         self._stops = frame.flags & fr.FLAG_STOP_ON_FAILURE
         self._outcomes: list[Any] = []  # since the last report
-        self._errors: dict[int, BaseException] = {}  # place in _outcomes -> error
+        self._has_errors = False  # among them
+        self._ahead: Lock | None = None  # free once what was sent at a cut is on its way
         self._reported = 0
         self._since = perf_counter_ns()
 
@@ -134,7 +138,7 @@ class ChunkRun:
         self._frame.flags |= fr.FLAG_MARK
 
     def tell_where(self) -> None:
-        """Answer the parent's question (from a signal's handler, between any two instructions)."""
+        """Answer the parent's question (in a signal's handler)."""
         if self._inside:
             self._control.answer(self._frame.first + self._reported + len(self._outcomes))
 
@@ -151,7 +155,7 @@ class ChunkRun:
         if self._terms.context is not None:
             fn = self._terms.around(fn)
             ours += 1
-        call, more = _caller(fn, self._frame.flags)
+        call, more = caller_of(fn, self._frame.flags)
         if self._terms.seed is None:
             return call, ours + more
         from parmap._worker.seeding import Seeding
@@ -186,6 +190,32 @@ class ChunkRun:
             stop = frame.first + len(self._items)
             cut = Frame(fr.CUT, call=frame.call, chunk=frame.chunk, first=stop)
             self._link.send_all(pack_frame(cut))
+            if self._outcomes:
+                self._report_ahead()
+
+    def _report_ahead(self) -> None:
+        """What has finished shall not wait for the item that is being run, which may be long.
+
+        In a thread: to pickle a result may want a lock that this item holds."""
+        first, outcomes = self._frame.first + self._reported, self._outcomes[:]
+        done = allocate_lock()
+        done.acquire()
+
+        def report() -> None:
+            try:
+                frame, payload = self._packed(first, outcomes, perf_counter_ns())
+                self._link.send_all(pack_frame(frame), frame.fds)
+                payload.close()
+            finally:
+                done.release()
+
+        try:
+            start_new_thread(report, ())
+        except RuntimeError:
+            return  # no thread can be had: they come with the others
+        del self._outcomes[: len(outcomes)]  # in place: who runs the items has a name for the list
+        self._reported += len(outcomes)
+        self._ahead = done
 
     def _run_bare(self) -> None:
         """Tiny items.  An error is the outcome of its item, and the next one follows."""
@@ -212,8 +242,7 @@ class ChunkRun:
         if self._terms.retried and self._terms.retried.covers(error):
             self._report_retried(error)
             return hygiene.told_to_go
-        self._errors[len(self._outcomes)] = error
-        self._outcomes.append(None)
+        self._note(error)
         return bool(self._stops) or hygiene.told_to_go
 
     def _report_retried(self, error: BaseException) -> None:
@@ -221,9 +250,13 @@ class ChunkRun:
         may end the call, the parent knows."""
         if self._outcomes:
             self._report_so_far(perf_counter_ns())
-        self._errors[0] = error
-        self._outcomes.append(None)
+        hygiene.on_cut = None  # it must not go ahead as a failure
+        self._note(error)
         self._report_so_far(perf_counter_ns(), retried=True)
+
+    def _note(self, error: BaseException) -> None:
+        self._has_errors = True
+        self._outcomes.append(Raised(error))
 
     def _report_so_far(self, now: int, *, retried: bool = False) -> None:
         hygiene.on_cut = None  # nothing is sent in the middle of something else
@@ -259,22 +292,32 @@ class ChunkRun:
                 self._report_so_far(now)
 
     def _report(self, now: int, *, last: bool = False, retried: bool = False) -> None:
+        if self._ahead is not None:
+            self._ahead.acquire()
+            self._ahead = None
         outcomes, self._outcomes = self._outcomes, []
-        errors, self._errors = self._errors, {}
-        # If a result's own pickling ends the process, it is that of one item, or of any of these.
+        # A result's own pickling that ends the process is that of one item, or of any of these.
         alone = len(outcomes) == 1 and self._frame.flags & fr.FLAG_MARK
         first = self._frame.first + self._reported
         self._control.running = first + 1 if alone else SOMETHING
-        if errors:
-            builder = PayloadBuilder(self._codec)
-            for place, value in enumerate(outcomes):
-                if place in errors:
-                    builder.add_error(errors[place], skip_frames=self._skip)
-                else:
-                    builder.add_value(value, _result, place)
-            payload = builder.build()
-        else:
-            payload = pack_values(outcomes, self._codec, _result)
+        frame, payload = self._packed(first, outcomes, now, last=last, retried=retried)
+        self._has_errors = False
+        self._control.running = NOTHING  # a death while they are written is no item's fault
+        self._link.send_all(pack_frame(frame), frame.fds)
+        payload.close()
+        self._reported += len(outcomes)
+        self._since = perf_counter_ns()
+
+    def _packed(
+        self,
+        first: int,
+        outcomes: list[Any],
+        now: int,
+        *,
+        last: bool = False,
+        retried: bool = False,
+    ) -> tuple[Frame, Payload]:
+        payload = pack_outcomes(outcomes, self._codec, self._skip, errors=self._has_errors)
         segments = [*payload.segments, *self._times(first, len(outcomes), now)]
         flags = (
             (fr.FLAG_LAST if last else 0)
@@ -298,53 +341,10 @@ class ChunkRun:
             segments=segments,
             fds=payload.fds,
         )
-        # The items are done: a death while their results are written is no item's fault.
-        self._control.running = NOTHING
-        self._link.send_all(pack_frame(frame), frame.fds)
-        payload.close()
-        self._reported += len(outcomes)
-        self._since = perf_counter_ns()
+        return frame, payload
 
     more_flags = 0
 
     def _times(self, first: int, count: int, ran: int) -> list[Buffer]:
         """What more a report tells: of a profiled call, the times (`timing`)."""
         return []
-
-
-def _result(place: int) -> str:
-    return "result"
-
-
-def _caller(fn: Callable[..., Any], flags: int) -> tuple[Callable[[Any], Any], int]:
-    """What calls a function for an item as it came, and how many of our own frames that makes."""
-    ours = 1
-    if flags & fr.FLAG_ALONE:
-        return lambda nothing: fn(), ours + 1
-    block, star = flags & fr.FLAG_BLOCK, flags & fr.FLAG_STAR
-    if block and star:
-        return lambda arguments: fn(*arguments), ours + 1
-    if block:
-        return fn, ours
-    if star:
-        return lambda item: fn(*_load(item)), ours + 1
-    return lambda item: fn(_load(item)), ours + 1
-
-
-def _load(item: Item) -> Any:
-    """The argument of one item.  It may have failed to be pickled by the caller, or fail here."""
-    try:
-        value = item.load()
-    except Terminated:
-        raise
-    except BaseException as error:
-        from parmap.errors import SerializationError
-
-        raise SerializationError(
-            f"an argument could not be unpickled: {type(error).__name__}: {error}",
-            direction="to worker",
-            path="args",
-        ) from error
-    if item.kind == ERROR:
-        raise value
-    return value

@@ -10,7 +10,7 @@ from parmap._wire import frames as fr
 from parmap._wire.frames import Frame, FrameReader
 from parmap._wire.payload import ERROR, pack_values, unpack
 from parmap._wire.pickling import Codec
-from parmap._worker import hygiene, tasks
+from parmap._worker import gathered, hygiene, tasks
 from parmap._worker.tasks import ChunkRun
 from parmap._worker.terms import Terms
 
@@ -166,7 +166,7 @@ def test_nothing_is_said_in_the_middle_of_a_report(monkeypatch):
             page.cut()
         return pack_values(outcomes, codec, what)
 
-    monkeypatch.setattr(tasks, "pack_values", pack)
+    monkeypatch.setattr(gathered, "pack_values", pack)
     frames = run(lambda x: x, page, marked=True)
 
     assert outcomes(frames) == {0: 0, 1: 1}
