@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 from _contextvars import copy_context
-from _thread import allocate_lock, start_new_thread
 from time import monotonic_ns, perf_counter_ns
 
 from parmap import _nesting
@@ -23,6 +22,7 @@ from parmap._wire.control import NOTHING, SOMETHING
 from parmap._wire.frames import Frame, pack_frame
 from parmap._wire.utterance import NONE
 from parmap._worker import hygiene, memory, output
+from parmap._worker.aside import Aside
 from parmap._worker.bound import frames_around
 from parmap._worker.calling import caller_of
 from parmap._worker.gathered import Raised, pack_outcomes
@@ -80,7 +80,7 @@ class ChunkRun:
         self._stops = frame.flags & fr.FLAG_STOP_ON_FAILURE
         self._outcomes: list[Any] = []  # since the last report
         self._has_errors = False  # among them
-        self._ahead: Lock | None = None  # free once what was sent at a cut is on its way
+        self._ahead: Aside | None = None  # the report that was made at a cut
         self._reported = 0
         self._since = perf_counter_ns()
 
@@ -186,6 +186,7 @@ class ChunkRun:
     def _cut_at_once(self) -> None:
         """In the handler of the signal: say so now, for the item that is being run may be long."""
         if self._cut():
+            hygiene.on_cut = None  # once: the report that goes ahead may still be on its way
             frame = self._frame
             stop = frame.first + len(self._items)
             cut = Frame(fr.CUT, call=frame.call, chunk=frame.chunk, first=stop)
@@ -197,25 +198,13 @@ class ChunkRun:
         """What has finished shall not wait for the item that is being run, which may be long.
 
         In a thread: to pickle a result may want a lock that this item holds."""
-        first, outcomes = self._frame.first + self._reported, self._outcomes[:]
-        done = allocate_lock()
-        done.acquire()
-
-        def report() -> None:
-            try:
-                frame, payload = self._packed(first, outcomes, perf_counter_ns())
-                self._link.send_all(pack_frame(frame), frame.fds)
-                payload.close()
-            finally:
-                done.release()
-
+        first, outcomes, now = self._frame.first + self._reported, self._outcomes[:], perf_counter_ns()
         try:
-            start_new_thread(report, ())
+            self._ahead = Aside(lambda: self._send(*self._packed(first, outcomes, now)))
         except RuntimeError:
             return  # no thread can be had: they come with the others
         del self._outcomes[: len(outcomes)]  # in place: who runs the items has a name for the list
         self._reported += len(outcomes)
-        self._ahead = done
 
     def _run_bare(self) -> None:
         """Tiny items.  An error is the outcome of its item, and the next one follows."""
@@ -293,19 +282,22 @@ class ChunkRun:
 
     def _report(self, now: int, *, last: bool = False, retried: bool = False) -> None:
         if self._ahead is not None:
-            self._ahead.acquire()
+            self._ahead.wait()
             self._ahead = None
         outcomes, self._outcomes = self._outcomes, []
         # A result's own pickling that ends the process is that of one item, or of any of these.
         alone = len(outcomes) == 1 and self._frame.flags & fr.FLAG_MARK
         first = self._frame.first + self._reported
         self._control.running = first + 1 if alone else SOMETHING
-        frame, payload = self._packed(first, outcomes, now, last=last, retried=retried)
+        packed = self._packed(first, outcomes, now, last=last, retried=retried)
         self._has_errors = False
         self._control.running = NOTHING  # a death while they are written is no item's fault
+        self._send(*packed)
+        self._reported += len(outcomes)
+
+    def _send(self, frame: Frame, payload: Payload) -> None:
         self._link.send_all(pack_frame(frame), frame.fds)
         payload.close()
-        self._reported += len(outcomes)
         self._since = perf_counter_ns()
 
     def _packed(

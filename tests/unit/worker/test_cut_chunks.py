@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -139,6 +140,49 @@ def test_two_signals_are_as_good_as_one(marked):
         return x
 
     assert outcomes(run(fn, page, marked=marked)) == {0: 0, 1: 1, 2: 2}
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_signal_while_results_go_ahead_says_nothing_in_the_middle_of_them(marked, monkeypatch):
+    """A question where the worker is comes as the same signal, and the page still has the number."""
+    page, packing, asked = Page(), threading.Event(), threading.Event()
+
+    def pack(outcomes, codec, what):
+        if threading.current_thread() is not threading.main_thread():
+            packing.set()
+            assert asked.wait(20)
+        return pack_values(outcomes, codec, what)
+
+    def fn(x):
+        if x == 2:
+            page.cut()
+            assert packing.wait(20)
+            page.cut()
+            asked.set()
+        return x
+
+    monkeypatch.setattr(gathered, "pack_values", pack)
+    frames = run(fn, page, marked=marked)
+
+    assert [frame.kind for frame in frames] == [fr.CUT, fr.RESULTS, fr.RESULTS]
+    assert outcomes(frames) == {0: 0, 1: 1, 2: 2}
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_what_could_not_go_ahead_is_no_silent_loss(marked, monkeypatch):
+    page = Page()
+
+    def pack(outcomes, codec, what):
+        raise OSError("the parent is gone")
+
+    def fn(x):
+        if x == 2:
+            page.cut()
+        return x
+
+    monkeypatch.setattr(gathered, "pack_values", pack)
+    with pytest.raises(OSError, match="the parent is gone"):
+        run(fn, page, marked=marked)
 
 
 @pytest.mark.parametrize("marked", [True, False])
