@@ -198,7 +198,11 @@ class ChunkRun:
         """What has finished shall not wait for the item that is being run, which may be long.
 
         In a thread: to pickle a result may want a lock that this item holds."""
-        first, outcomes, now = self._frame.first + self._reported, self._outcomes[:], perf_counter_ns()
+        first, outcomes, now = (
+            self._frame.first + self._reported,
+            self._outcomes[:],
+            perf_counter_ns(),
+        )
         try:
             self._ahead = Aside(lambda: self._send(*self._packed(first, outcomes, now)))
         except RuntimeError:
