@@ -17,20 +17,9 @@ from parmap._wire.payload import (
     pack_values,
     unpack,
 )
-from parmap._wire.pickling import Codec
 from parmap.errors import SerializationError
 
 name = "args[{}]".format
-
-
-@pytest.fixture
-def parent():
-    return Codec("to worker")
-
-
-@pytest.fixture
-def worker():
-    return Codec("to caller")
 
 
 def received(payload):

@@ -18,16 +18,6 @@ from parmap._wire.pieces import OUT_OF_BAND_FROM
 from parmap.errors import SerializationError
 
 
-@pytest.fixture
-def parent():
-    return Codec("to worker")
-
-
-@pytest.fixture
-def worker():
-    return Codec("to caller")
-
-
 def received(encoded):
     return Encoded.from_segments([bytearray(s) for s in encoded.segments], encoded.fds)
 

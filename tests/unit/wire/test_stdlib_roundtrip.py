@@ -14,20 +14,10 @@ from multiprocessing import shared_memory, sharedctypes
 import pytest
 
 from parmap._memory import host
-from parmap._wire.pickling import Codec, Encoded
+from parmap._wire.pickling import Encoded
 from parmap.errors import SerializationError
 
 SPAWN = multiprocessing.get_context("spawn")
-
-
-@pytest.fixture
-def parent():
-    return Codec("to worker")
-
-
-@pytest.fixture
-def worker():
-    return Codec("to caller")
 
 
 def refuses(codec, obj, text):
