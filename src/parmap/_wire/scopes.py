@@ -50,26 +50,29 @@ def _forget(reference: Any) -> None:
         del _classes[class_id]
 
 
-def _register(cls: type, class_id: bytes, *, original: bool) -> None:
+def _reference_to(cls: type, class_id: bytes, *, original: bool) -> _ClassRef:
     reference = _ClassRef(cls, _forget)
     reference.class_id = class_id
     reference.key = id(cls)
     reference.original = original
-    _ids[reference.key] = reference
-    before = _classes.get(class_id)
+    return reference
+
+
+def _make_findable(reference: _ClassRef) -> None:
+    before = _classes.get(reference.class_id)
     if before is None or not before.original or before() is None:
-        _classes[class_id] = reference
+        _classes[reference.class_id] = reference
 
 
 def id_of(cls: type) -> bytes:
     """Return the id of a class for life, giving it one if need be."""
-    reference = _ids.get(id(cls))
-    if reference is not None and reference() is cls:
-        return reference.class_id
-    # Random: nested workers and forked children give ids too, and none may clash.
-    class_id = os.urandom(12)
-    _register(cls, class_id, original=True)
-    return class_id
+    reference = _ids.get(id(cls))  # of no other: a class is forgotten before its memory is freed
+    if reference is None:
+        # Random: nested workers and forked children give ids too, and none may clash.
+        made = _reference_to(cls, os.urandom(12), original=True)
+        reference = _ids.setdefault(made.key, made)  # another thread may have come first
+        _make_findable(reference)
+    return reference.class_id
 
 
 # What code cannot change without putting another value in its place.
@@ -245,7 +248,9 @@ def adopt_class(class_id: bytes, make: Callable[..., type], args: tuple[Any, ...
         cls = make(*args)
         scope.classes[class_id] = cls
         scope.pending[id(cls)] = class_id
-        _register(cls, class_id, original=False)
+        reference = _reference_to(cls, class_id, original=False)
+        _ids[reference.key] = reference
+        _make_findable(reference)
     return cls
 
 
