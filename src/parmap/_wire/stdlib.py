@@ -148,7 +148,7 @@ def _is_nameless(obj: Any) -> bool:
     return any(_find(type(part)) is _lock_or_queue and _is_nameless(part) for part in inside)
 
 
-_NAMES = {"Synchronized": "Value", "SynchronizedArray": "Array", "SynchronizedString": "Array"}
+_NAMES = {"SynchronizedArray": "Array", "SynchronizedString": "Array"}
 _ARGUMENTS = {"Value": "(...)", "Array": "(...)", "Barrier": "(...)"}
 _COUNTERPARTS = {
     "Lock": "parmap.Lock()", "RLock": "parmap.RLock()", "Semaphore": "parmap.Semaphore()",
@@ -160,15 +160,17 @@ _COUNTERPARTS = {
 
 def _name_of(obj: Any) -> str:
     """As the functions are called that make such objects."""
-    for base in type(obj).__mro__:
-        if str(_module_of(base)).startswith("multiprocessing."):
-            return _NAMES.get(base.__name__, base.__name__)
-    return type(obj).__name__
+    name: str = next(
+        base.__name__
+        for base in type(obj).__mro__
+        if str(_module_of(base)).startswith("multiprocessing.")
+    )
+    if name.startswith("Synchronized"):  # the rest is what lies in it
+        return _NAMES.get(name, "Value")
+    return name
 
 
 def _counterpart(name: str) -> str:
-    if name == "SynchronizedBase":
-        return "parmap.SharedValue(...)"
     return _COUNTERPARTS.get(name, "parmap.Channel()")
 
 
@@ -201,7 +203,7 @@ def _lay_over(kind: Any, wrapper: Any, length: int | None) -> Any:
 def _arena(arena: Any, scope: Scope) -> Any:
     """The memory that values and arrays lie in."""
     if sys.platform == "win32":
-        return NotImplemented  # it has a name there
+        return NotImplemented  # pragma: no cover - Windows: it has a name there
     return _map_arena, (arena.size, export_fd(arena.fd, "multiprocessing.Value"))
 
 
@@ -224,7 +226,7 @@ def _map_arena(size: int, ticket: Ticket) -> Any:
 def _connection(connection: Any, scope: Scope) -> Any:
     """Not as `pickle` does it: by its number, which is another file's there."""
     if sys.platform == "win32":
-        return NotImplemented
+        return NotImplemented  # pragma: no cover - Windows: it is no descriptor there
     ticket = export_fd(connection.fileno(), "multiprocessing.Connection")
     return _connect, (type(connection), ticket, connection.readable, connection.writable)
 

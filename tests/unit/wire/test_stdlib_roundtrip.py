@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import multiprocessing
+import os
 import pickle
 import socket
 import ssl
 import sys
 from contextlib import closing
-from multiprocessing import shared_memory, sharedctypes
+from multiprocessing import managers, queues, reduction, shared_memory, sharedctypes
+from typing import Any
 
 import pytest
 
@@ -48,6 +50,50 @@ def test_what_only_forked_processes_can_use_is_refused_with_the_cure(name, paren
     refuses(parent, made, rf'get_context\("spawn"\).{name}\(\) instead')
 
 
+class Labelled(queues.SimpleQueue):
+    """A user's queue, with a descriptor of its own that goes along as multiprocessing's do."""
+
+    def __init__(self, fd):
+        super().__init__(ctx=SPAWN)
+        self.fd = fd
+
+    def __getstate__(self):
+        return super().__getstate__(), reduction.DupFd(self.fd)
+
+    def __setstate__(self, state):
+        inherited, fd = state
+        super().__setstate__(inherited)
+        self.fd = fd.detach()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are handles")
+def test_a_descriptor_that_a_subclass_hands_over_as_to_a_new_process_arrives_open(parent, worker):
+    read, write = os.pipe()
+    mine = Labelled(write)
+    theirs = worker.loads(parent.dumps(mine))
+
+    assert theirs.fd != write
+    os.write(theirs.fd, b"by the descriptor")
+    theirs.put("by the queue")
+    assert (os.read(read, 100), mine.get()) == (b"by the descriptor", "by the queue")
+
+    for end in (theirs, mine):
+        end.close()
+    for fd in (read, write, theirs.fd):
+        os.close(fd)
+
+
+def test_a_lock_goes_along_with_what_travels_by_value(parent, worker):
+    lock = SPAWN.Lock()
+
+    def is_free():
+        return lock.acquire(block=False)
+
+    theirs = worker.loads(parent.dumps(is_free))
+    assert theirs()
+    assert not is_free()
+
+
 def test_a_lock_that_was_gone_when_it_arrived_is_named(parent, worker):
     sent = parent.dumps(SPAWN.Lock())  # keeps it
     arrived = Encoded.from_segments([bytearray(each) for each in sent.segments], [])
@@ -66,7 +112,34 @@ def test_values_and_arrays_are_the_same_memory_and_copies_as_results(parent, wor
     back = parent.loads(worker.dumps([theirs[1], theirs[2]]))
     theirs[1].value, theirs[2][0] = 0, 0
     assert (back[0].value, list(back[1])) == (40, [10, 2])
-    refuses(worker, value, "use parmap.SharedValue")
+    refuses(worker, value, r"a Value of multiprocessing .*use parmap\.SharedValue\(\.\.\.\)")
+
+
+class Pair(ctypes.Structure):
+    _fields_ = (("x", ctypes.c_int), ("y", ctypes.c_int))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "cure"),
+    [
+        (Pair, "Value", "SharedValue"),
+        (ctypes.c_double, "Value", "SharedValue"),
+        (ctypes.c_int * 3, "Array", "SharedArray"),
+        (ctypes.c_char * 3, "Array", "SharedArray"),
+    ],
+)
+def test_what_is_shared_is_named_as_the_function_that_makes_it(kind, name, cure, worker):
+    """Whatever lies in it: multiprocessing makes a class for each structure."""
+    made = sharedctypes.synchronized(sharedctypes.RawValue(kind), ctx=SPAWN)
+    refuses(worker, made, rf"a {name} of multiprocessing ends .*use parmap\.{cure}\(\.\.\.\)")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+def test_a_value_that_only_forked_processes_can_use_is_refused_with_the_cure(parent):
+    made = multiprocessing.get_context("fork").Value(Pair)
+    refuses(
+        parent, made, r'get_context\("spawn"\)\.Value\(\.\.\.\) instead, or parmap\.SharedValue'
+    )
 
 
 def test_an_ordinary_object_of_ctypes_is_a_copy(parent, worker):
@@ -77,7 +150,6 @@ def test_an_ordinary_object_of_ctypes_is_a_copy(parent, worker):
 
 
 def test_memory_that_cannot_be_mapped_leaves_no_descriptor(parent, worker, monkeypatch):
-    import os
     from multiprocessing import heap
 
     sent = parent.dumps(SPAWN.Value("i", 3))
@@ -141,6 +213,44 @@ def test_named_memory_goes_by_its_name_alone_where_descriptors_cannot_travel(
             assert b"tracker" not in bytes(reduced.data)
         finally:
             mine.unlink()
+
+
+class Untracked(shared_memory.SharedMemory):
+    """Memory that no tracker removes; from Python 3.13 on SharedMemory can be so itself."""
+
+    _track = False
+
+    def __init__(self, name=None, create=False, size=0, *, track=True):
+        self.asked_to_track = track
+        options = {"track": False} if sys.version_info >= (3, 13) else {}
+        super().__init__(name, create, size, **options)
+
+
+def test_memory_that_no_tracker_watches_is_watched_by_none_where_it_arrives(parent, worker):
+    with closing(Untracked(create=True, size=64)) as mine:
+        try:
+            sent = parent.dumps(mine)
+            assert sent.fds == []  # the way to a tracker is one
+            with closing(worker.loads(sent)) as theirs:
+                assert not theirs.asked_to_track
+                theirs.buf[0] = 9
+                assert mine.buf[0] == 9
+        finally:
+            mine.unlink()
+
+
+class Wilful(managers.BaseProxy):
+    """A user's proxy, which says itself how it is pickled: it needs no key."""
+
+    def __reduce__(self):
+        return str, ("stands for a list",)
+
+
+def test_a_proxy_that_pickles_itself_in_its_own_way_arrives_so(parent, worker):
+    with SPAWN.Manager() as manager:
+        parts: Any = manager.list()
+        proxy: Any = Wilful(parts._token, "pickle", manager=manager, authkey=parts._authkey)
+        assert worker.loads(parent.dumps(proxy)) == "stands for a list"
 
 
 def test_proxies_and_managers_arrive_connected_and_a_proxy_keeps_what_it_stands_for(parent, worker):
