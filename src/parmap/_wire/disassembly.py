@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from parmap._failures import FAILURE_KEY, TaskFailure, attributes_of
+from parmap._failures import TaskFailure, attributes_of
 from parmap._wire.anatomy import anatomy_of
 from parmap._wire.records import (
     ATOMS,
@@ -188,8 +188,7 @@ class Disassembly:
             try:
                 entries.append((name, self.entry(value)))
             except _Unsendable as reason:
-                if name != FAILURE_KEY:
-                    losses.append(f"attribute {name!r} ({reason})")
+                losses.append(f"attribute {name!r} ({reason})")
         return entries
 
     def fields(
@@ -238,7 +237,7 @@ class Disassembly:
         if cls is TaskFailure:
             return (VALUE, self.failure(value))
         if cls is list or cls is tuple:
-            return (VALUE, self.sequence(value))
+            return (VALUE, self.sequence(value, is_extra=is_extra))
         return (VALUE, self.pickled(value, is_extra=is_extra))
 
     def table(self, value: object, item: Value) -> int:
@@ -269,7 +268,7 @@ class Disassembly:
         others += [self.failure(other) for other in failure.others]
         return place
 
-    def sequence(self, value: list[object] | tuple[object, ...]) -> int:
+    def sequence(self, value: list[object] | tuple[object, ...], *, is_extra: bool = False) -> int:
         """Encode a list or tuple element by element if exceptions are in it, else as a whole.
 
         They often are: in a group's ``args`` and ``results``, in ``errors`` attributes. The
@@ -279,7 +278,7 @@ class Disassembly:
         if known is not None:
             return known
         if not any(issubclass(type(part), (BaseException, TaskFailure)) for part in value):
-            return self.pickled(value)
+            return self.pickled(value, is_extra=is_extra)
         entries: list[Entry] = []
         place = self.table(value, (LIST if type(value) is list else TUPLE, entries))
         entries += [self.element(part) for part in value]
