@@ -130,8 +130,6 @@ def _parts_of_instance(obj: Any) -> Iterator[Part]:
                 yield _attribute, name, object.__getattribute__(obj, mangled)
             except AttributeError:
                 continue
-    if isinstance(obj, BaseException):
-        yield _attribute, "args", obj.args
     yield _attribute, "__class__", type(obj)
 
 

@@ -95,11 +95,7 @@ def make_single_dispatch_method(dispatcher: Any, function: Any) -> Any:
 def make_cached_property(kind: type) -> Any:
     """Return a cached property without its function, which may refer to the property's class."""
     prop: Any = object.__new__(kind)
-    if not hasattr(functools.cached_property(len), "lock"):
-        return prop
-    from threading import RLock  # up to 3.11 each has a lock
-
-    prop.lock = RLock()
+    functools.cached_property.__init__(prop, len)  # up to 3.11 each has a lock, made here
     return prop
 
 

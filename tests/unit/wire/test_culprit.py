@@ -237,3 +237,25 @@ def test_an_empty_cell_holds_nothing_guilty():
         return inner
 
     assert "lock" in str(refused(outer(fills=False)))
+
+
+def test_a_variable_that_is_deleted_before_its_place_is_named_ends_the_path_there():
+    """By another thread: the error must still be the refusal."""
+    guilty = threading.Lock()
+
+    def outer():
+        return guilty
+
+    trail = culprit.find_trail(outer, Codec("to worker").scope)
+    assert trail[-1] is guilty
+    del outer.__closure__[0].cell_contents
+
+    assert culprit.path_along(trail).startswith(".__closure__['guilty']")
+
+
+def test_an_exception_with_a_guilty_part_is_not_refused():
+    """It loses the part and says so, since it must arrive whatever it holds."""
+    codec = Codec("to worker")
+    back = codec.loads(codec.dumps(ValueError("bad", lock)))
+    assert back.args == ("bad", repr(lock))
+    assert "args[1]" in back.__notes__[0]
