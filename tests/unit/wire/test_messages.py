@@ -143,3 +143,18 @@ def test_ctrl_c_while_an_item_is_pickled_is_no_refusal(messages):
 
     with pytest.raises(KeyboardInterrupt):
         messages.encode(Interrupting())
+
+
+def test_closing_a_parcel_again_leaves_alone_what_others_have_opened_meanwhile(messages):
+    """The numbers of descriptors are given away again."""
+    here, there = os.pipe()
+    parcel = messages.encode(Holder(there))
+    parcel.close()
+    later = [os.dup(there) for _ in range(4)]
+    try:
+        parcel.close()
+        for fd in later:
+            os.fstat(fd)
+    finally:
+        for fd in (here, there, *later):
+            os.close(fd)

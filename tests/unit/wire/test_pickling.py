@@ -3,11 +3,14 @@
 import array
 import dataclasses
 import functools
+import io
 import os
 import subprocess
 import sys
 import threading
+import time
 import types
+import urllib.parse
 
 import numpy as np
 import pytest
@@ -55,6 +58,17 @@ def test_arrays_arrive_writable_also_read_only_ones(parent, worker):
 
     array[0] = 1
     too[0] = 1
+    assert fixed[0] == 0
+
+
+def test_what_is_unpickled_from_the_very_memory_of_a_read_only_array_is_a_copy(parent, worker):
+    """An engine that hands over memory without copying must not give a way into the sender's."""
+    fixed = np.zeros(OUT_OF_BAND_FROM)
+    fixed.flags.writeable = False
+
+    array = worker.loads(parent.dumps(fixed))
+
+    array[0] = 1
     assert fixed[0] == 0
 
 
@@ -346,7 +360,18 @@ def test_views_of_memory_arrive_in_their_shape_also_strided_ones(parent, worker)
     assert round_trip(numbers, parent, worker).tolist() == [1, 2]
 
 
-def test_streams_arrive_as_the_other_sides_and_files_are_refused(parent, worker, tmp_path):
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_a_standard_stream_arrives_as_the_other_sides(name, parent, worker, monkeypatch):
+    """As a logging handler of the caller's shall write where the worker's output goes."""
+    here, there = io.TextIOWrapper(io.BytesIO()), io.TextIOWrapper(io.BytesIO())
+    monkeypatch.setattr(sys, name, here)
+    sent = parent.dumps((lambda: 0, here))
+    monkeypatch.setattr(sys, name, there)
+
+    assert worker.loads(sent)[1] is there
+
+
+def test_files_are_refused(parent, tmp_path):
     with (
         (tmp_path / "file").open("w") as file,
         pytest.raises(SerializationError, match="open file"),
@@ -366,3 +391,90 @@ def test_a_module_that_nobody_can_import_goes_by_value_and_others_by_name(parent
     arrived = round_trip(made, parent, worker)
     assert (arrived.value, arrived.__doc__, arrived is made) == (3, "about it", False)
     assert round_trip(types, parent, worker) is types
+
+
+def test_a_cached_function_that_can_be_imported_is_itself_also_beside_a_lambda(parent, worker):
+    """A copy would begin with an empty cache, in each call."""
+    cached = urllib.parse.urlsplit
+    assert isinstance(cached, type(functools.lru_cache(len)))
+    assert round_trip(cached, parent, worker) is cached
+
+
+def test_an_exception_beside_a_lambda_arrives_with_its_traceback(parent, worker):
+    try:
+        raise TwoArgumentsError(3, "no")
+    except TwoArgumentsError as caught:
+        back = round_trip(caught, parent, worker)
+
+    assert (type(back), str(back), back.code) == (TwoArgumentsError, "3: no", 3)
+    assert back.__traceback__.tb_frame.f_code.co_name == (
+        "test_an_exception_beside_a_lambda_arrives_with_its_traceback"
+    )
+
+
+def test_a_class_of_c_code_that_has_no_place_is_refused_by_its_name(parent):
+    kind = type(iter(()))
+    with pytest.raises(SerializationError, match=r"not found as builtins\.tuple_iterator"):
+        parent.dumps(kind)
+
+
+def test_a_function_of_c_code_that_is_not_at_its_place_any_more_is_refused(parent, monkeypatch):
+    """Its place has been patched, and the caller has kept the real one."""
+    real = time.sleep
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    with pytest.raises(SerializationError, match=r"not the same object as time\.sleep"):
+        parent.dumps(real)
+
+
+# ---------------------------------------------------------------- objects that pickle as a name
+
+
+class Marker:
+    """Compared by `is`, and pickled as the name of the global that it is."""
+
+    def __init__(self, why):
+        self.why = why
+
+    def __reduce__(self):
+        return "LEFT_OUT"
+
+
+@pytest.fixture
+def left_out(monkeypatch):
+    """A global of ``__main__``: a worker has another ``__main__``."""
+    marker = Marker("nobody said")
+    vars(marker)["__module__"] = "__main__"
+    monkeypatch.setattr(sys.modules["__main__"], "LEFT_OUT", marker, raising=False)
+    return marker
+
+
+def test_a_global_of_main_is_one_object_per_call_there_and_comes_back_as_itself(
+    left_out, parent, worker
+):
+    one, two = worker.loads(parent.dumps([left_out, left_out]))
+    assert one is two
+    assert one is not left_out
+    assert one.why == "nobody said"
+    assert worker.loads_inline(parent.dumps_inline(left_out)) is one
+
+    assert parent.loads(worker.dumps(one)) is left_out
+
+
+def test_it_comes_back_as_itself_also_by_another_way_than_its_calls(left_out, parent, worker):
+    """As the failure of an initializer does, which ends calls that have not sent anything yet."""
+    there = worker.loads(parent.dumps(left_out))
+    sent = worker.dumps(there)
+
+    assert Codec("to worker").loads(sent) is left_out
+
+
+def test_one_that_was_made_there_arrives_as_a_copy(left_out, parent, worker):
+    """Only what came from the caller is known to be the caller's."""
+    worker.loads(parent.dumps(left_out))
+    made = Marker("made there")
+    vars(made)["__module__"] = "__main__"
+
+    back = Codec("to worker").loads(worker.dumps(made))
+
+    assert back is not left_out
+    assert back.why == "made there"
