@@ -122,6 +122,30 @@ def test_what_cannot_travel_fails_its_own_item(engine):
     assert bad[1].error.direction == "to caller"
 
 
+class Arrival:
+    """Fails when it is unpickled."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __setstate__(self, state):
+        raise state["error"]
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), SystemExit(5)], ids=repr)
+def test_an_argument_that_fails_to_arrive_says_so_as_in_a_worker_of_parmap(error, engine):
+    """Also one that exits: it is not the task that did."""
+    if isinstance(engine, ThreadPoolExecutor):
+        pytest.skip("threads pickle nothing")
+    results = parallel_map(identity, [1, Arrival(error), 3], pool=engine, on_error="return")
+
+    assert results[::2] == [1, 3]
+    refusal = results[1].error
+    assert isinstance(refusal, SerializationError)
+    assert (refusal.direction, refusal.path) == ("to worker", "args")
+    assert repr(refusal.__cause__) == repr(error)
+
+
 def test_a_handle_is_refused_with_a_sentence_where_the_engine_pickles(engine):
     channel = Channel()
     if isinstance(engine, ThreadPoolExecutor):

@@ -21,10 +21,11 @@ from parmap import _nesting
 from parmap._calls.remote import encode_function, has_terms
 from parmap._foreign.items import TURN, ItemRunner
 from parmap._limits import Limits
-from parmap._wire.payload import ERROR, PayloadBuilder, pack_values, unpack
+from parmap._wire.payload import PayloadBuilder, pack_values, unpack
 from parmap._wire.pickling import Codec, Encoded
 from parmap._wire.scopes import PROCESS
 from parmap._wire.variables import carried
+from parmap._worker.calling import load_item
 from parmap._worker.terms import Terms
 from parmap.errors import SerializationError
 
@@ -241,7 +242,7 @@ def _run(
         began = time.perf_counter()
         for index, item in enumerate(unpack(segments, (), block, codec), first):
             try:
-                values.append(run(index, item if block else _argument(item)))
+                values.append(run(index, item if block else load_item(item)))
             except BaseException as error:  # whatever it is, it is that item's
                 values.append(Raised(_without_our_frames(error)))
                 if stops:
@@ -264,20 +265,6 @@ def _function_there(
             while len(_functions) > _MOST_FUNCTIONS:
                 _functions.popitem(last=False)
         return known
-
-
-def _argument(item: Any) -> Any:
-    try:
-        value = item.load()
-    except Exception as error:
-        raise SerializationError(
-            f"an argument could not be unpickled: {type(error).__name__}: {error}",
-            direction="to worker",
-            path="args",
-        ) from error
-    if item.kind == ERROR:
-        raise value
-    return value
 
 
 # ---------------------------------------------------------------------- on both sides
