@@ -91,3 +91,17 @@ def test_a_local_variable_arrives_once_per_call_and_comes_back_as_itself(default
     assert found == (default or ["none"])[0]
 
     assert parent.loads(worker.dumps(there[0])) is variable
+
+
+def test_a_module_that_a_program_has_forbidden_does_not_hide_the_variables_of_others(monkeypatch):
+    """Python's way to forbid one is to put None in its place."""
+    home_of_it = types.ModuleType("made_up_here")
+    vars(home_of_it)["mine"] = ContextVar("mine")
+    monkeypatch.setitem(sys.modules, "forbidden_here", None)
+    monkeypatch.setitem(sys.modules, "made_up_here", home_of_it)
+
+    def inside():
+        home_of_it.mine.set(5)
+        return carried()
+
+    assert (None, home_of_it.mine, 5) in copy_context().run(inside)
