@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from parmap._core.chunking import TARGET_SECONDS, ChunkSizer
+from parmap._core.chunking import ChunkSizer
 from parmap._core.deadlines import LOOKS
 from parmap._core.retry import ONCE
 
@@ -71,7 +72,7 @@ class Call:
         self.retry = retry
         # A chunk that lasts no longer than it takes to look at it need not be looked at.
         self.sizer = ChunkSizer(
-            chunksize, TARGET_SECONDS if task_timeout is None else task_timeout / LOOKS
+            chunksize, math.inf if task_timeout is None else task_timeout / LOOKS
         )
         self.pieces: deque[Piece] = deque()  # what waits, re-queued pieces in front
         self.waiting = 0  # the number of items in them

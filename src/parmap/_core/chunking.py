@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 # Measured (FACTS-engine.md, A): the optimum is flat between 2 and 4 ms; from 8 ms on trivial items
 # cost up to twice as much (unpickling out of the cache, no overlap of sending and running).
 TARGET_SECONDS = 0.003
+# It is their number that makes larger chunks slow.  Where this many items take longer, a chunk may, up
+# to LONG_SECONDS: a message costs the parent 0.2 ms on a busy machine (measured, items of 10 us: a third
+# of the messages, and half of the CPU time that the parent takes from its workers).
+MANY = 1000
+LONG_SECONDS = 0.010
 # A chunk may be wrong by this factor at most when the cost of items jumps, because it cannot be
 # longer than GROWTH times one that was measured.
 GROWTH = 8
@@ -82,14 +87,24 @@ class ChunkSizer:
     A fixed size is kept to the letter; `None` adapts.
     """
 
-    __slots__ = ("_cost", "_fixed", "_nbytes", "_proven", "_seconds_per_byte", "_target")
+    __slots__ = (
+        "_cost",
+        "_fixed",
+        "_longest",
+        "_nbytes",
+        "_proven",
+        "_seconds_per_byte",
+        "_target",
+    )
 
     def __init__(
         self, fixed: int | None, longest: float = math.inf, *, target: float = TARGET_SECONDS
     ) -> None:
-        """A chunk shall take `target` seconds, and none is meant to take longer than `longest`."""
+        """A chunk of tiny items shall take `target` seconds, and none is meant to take longer than
+        `longest`."""
         self._fixed = fixed
         self._target = min(target, longest)
+        self._longest = min(max(target, LONG_SECONDS), longest)
         self._cost: float | None = None  # seconds per item, smoothed
         self._nbytes = 0.0  # bytes per item, smoothed
         self._proven = 0  # the largest number of items that came back within one report
@@ -126,13 +141,15 @@ class ChunkSizer:
             return min(self._fixed, waiting)
         if self._cost is None:
             return 1
-        wanted = min(self._proven * GROWTH, int(self._target / max(self._cost, 1e-9)))
+        cost = max(self._cost, 1e-9)
+        seconds = max(self._target, min(self._longest, MANY * cost))
+        wanted = min(self._proven * GROWTH, int(seconds / cost))
         if self._nbytes > 0:
             few = min(FEW, int(MAX_BYTES_OF_FEW / self._nbytes))
             wanted = min(wanted, max(few, int(MAX_BYTES / self._nbytes)))
         if not more_to_come:
             # Guided: the last chunks get smaller, so that the workers finish together.
-            least = int(LEAST_SECONDS / max(self._cost, 1e-9))
+            least = int(LEAST_SECONDS / cost)
             wanted = min(wanted, max(least, -(-waiting // (2 * workers))))
         return max(1, min(wanted, waiting))
 

@@ -148,10 +148,10 @@ class Crew:
     def flush(self, peer: Peer) -> None:
         """Write what goes now; the rest when there is room."""
         peer.flush()
-        if peer.open and peer.number in self.members:
+        if peer.backlog != peer.awaits_room and peer.open and peer.number in self.members:
+            peer.awaits_room = peer.backlog
             wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if peer.backlog else 0)
-            if self._selector.get_key(peer.fileno()).events != wanted:
-                self._selector.modify(peer.fileno(), wanted, peer)
+            self._selector.modify(peer.fileno(), wanted, peer)
 
     def end(self) -> None:
         """Kill who is left, and close everything."""
@@ -189,7 +189,8 @@ class Crew:
             peer.open = False
             frames = []
         if peer.open:
-            self.flush(peer)
+            if peer.backlog or peer.awaits_room:
+                self.flush(peer)
         else:
             # It said goodbye or lost its socket: either way nobody can talk to it any more.
             self._selector.unregister(peer.fileno())

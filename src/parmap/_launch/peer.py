@@ -30,7 +30,7 @@ class Peer:
 
     __slots__ = (
         "_asked", "_child", "_control", "_late", "_link", "_oom_kills", "_outbox", "_page",
-        "_reader", "cpus", "functions", "name", "number", "oom_kills", "open", "peak_rss",
+        "_reader", "awaits_room", "cpus", "functions", "name", "number", "oom_kills", "open", "peak_rss",
         "ready_at", "stack", "started_at", "surroundings", "weights",
     )  # fmt: skip
 
@@ -56,6 +56,7 @@ class Peer:
         self.surroundings: object = None  # the ones that it has taken over
         self.cpus: int | None = None  # that it knows to be there for the calls within it
         self.open = True  # its end of the stream has not been seen yet
+        self.awaits_room = False  # what is posted to it is more than goes now
         self._asked = False  # a question to it is open
         self._late = False  # it is ended because of a deadline
         # Known once it is dead, where they can be known at all:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from parmap._worker.trouble import Trouble
 
 # Finished results of marked items wait this long at most for the rest of their chunk.
-REPORT_EVERY_NS = 4_000_000
+REPORT_EVERY_NS = 10_000_000
 
 
 class ChunkRun:

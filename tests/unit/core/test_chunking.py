@@ -76,10 +76,18 @@ def test_a_fixed_size_is_kept_to_the_letter(fixed, waiting, size):
 
 def test_dearer_items_count_at_once_and_cheaper_ones_half():
     """Too large a chunk costs the balance of the whole call."""
-    made = sizer((100, 100e-6, 0), (100, 3000e-6, 0))
-    assert made.size(10**6, more_to_come=True, workers=1) == 100  # 30 µs each, at once
-    made.measured(100, 1000e-6, 0)
-    assert made.size(10**6, more_to_come=True, workers=1) == 150  # 20 µs, half way
+    made = sizer((100, 100e-6, 0), (100, 10_000e-6, 0))
+    assert made.size(10**6, more_to_come=True, workers=1) == 100  # 100 µs each, at once
+    made.measured(100, 2000e-6, 0)
+    assert made.size(10**6, more_to_come=True, workers=1) == 166  # 60 µs, half way
+
+
+def test_a_chunk_may_take_longer_if_that_is_not_because_of_many_items():
+    """Many make it slow by their number; a message less is worth more where it takes few."""
+    for cost, size in [(1e-6, 3000), (3e-6, 1000), (5e-6, 1000), (10e-6, 1000), (50e-6, 200)]:
+        assert (
+            abs(sizer((1000, 1000 * cost, 0)).size(10**6, more_to_come=True, workers=1) - size) <= 1
+        )
 
 
 def test_a_report_of_nothing_teaches_nothing():
