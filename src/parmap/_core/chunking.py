@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 # cost up to twice as much (unpickling out of the cache, no overlap of sending and running).
 TARGET_SECONDS = 0.003
 # It is their number that makes larger chunks slow.  Where this many items take longer, a chunk may, up
-# to LONG_SECONDS: a message costs the parent 0.2 ms on a busy machine (measured, items of 10 us: a third
-# of the messages, and half of the CPU time that the parent takes from its workers).
+# to LONG_SECONDS: a message costs the parent 0.2 ms on a busy machine (measured, items of 10 us: a
+# third of the messages, and half of the CPU time that the parent takes from its workers).
 MANY = 1000
 LONG_SECONDS = 0.010
 # A chunk may be wrong by this factor at most when the cost of items jumps, because it cannot be

@@ -30,8 +30,8 @@ class Peer:
 
     __slots__ = (
         "_asked", "_child", "_control", "_late", "_link", "_oom_kills", "_outbox", "_page",
-        "_reader", "awaits_room", "cpus", "functions", "name", "number", "oom_kills", "open", "peak_rss",
-        "ready_at", "stack", "started_at", "surroundings", "weights",
+        "_reader", "awaits_room", "cpus", "functions", "name", "number", "oom_kills", "open",
+        "peak_rss", "ready_at", "stack", "started_at", "surroundings", "weights",
     )  # fmt: skip
 
     def __init__(
