@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from time import perf_counter_ns as clock
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
+from parmap._alone import send_alone
 from parmap._calls import profiling, surroundings
 from parmap._calls.hearsay import hearsay
 from parmap._calls.news import Ended, Lost, Report, next_in
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from queue import SimpleQueue
 
+    from parmap._alone import Away
     from parmap._calls.hearsay import Said
     from parmap._calls.remote import RemoteCall
+    from parmap._calls.submit import SubmittedCall
     from parmap._launch.base import Launcher
     from parmap._loop import Claims
 
@@ -58,11 +61,10 @@ class Driver(Loop[ev.Event, cmd.Command]):
             name, limit=limit, idle_timeout=idle_timeout, max_tasks=max_tasks
         )
         self._calls: dict[int, RemoteCall] = {}
+        self.away: Away | None = None  # a task that was sent and is not in the core's books
         self._references = References()
         self._started = 0  # workers so far, for their names
-        self._closing = False
-        self._exiting = False
-        self._packing = False
+        self._closing = self._exiting = self._packing = False
         super().__init__(self._scheduler, launcher, name, overdue=ev.DeadlinePassed())
 
     # ------------------------------------------------------------------ for callers, any thread
@@ -80,6 +82,10 @@ class Driver(Loop[ev.Event, cmd.Command]):
                 return  # else the loop did not see it any more
         call.tell(Ended(refused(self.name, self._broken, self._pid)))
         call.close()
+
+    def send_alone(self, call: SubmittedCall) -> bool:
+        """Send a task beside the books, if there is nothing else; if not, nothing has happened."""
+        return send_alone(self, call)
 
     def wait_for(
         self, mailbox: SimpleQueue[T], timeout: float | None, own: int, *, insist: bool
@@ -141,16 +147,16 @@ class Driver(Loop[ev.Event, cmd.Command]):
 
     def describe(self) -> str:
         """State and numbers, for a repr: as they were a moment ago."""
-        now = self.statistics()
-        return (
-            f"{'open' if self.is_open else 'closed'}: {now.workers} workers ({now.busy} busy,"
-            f" {now.idle} idle) | {now.calls} calls: {now.waiting} items wait, {now.running} run,"
-            f" {now.done} are done"
-        )
+        return f"{'open' if self.is_open else 'closed'}: {self.statistics().in_words()}"
 
     def statistics(self) -> PoolStatistics:
         """What there is and what has been, in numbers, as of a moment ago."""
-        return statistics_of(self._scheduler, self._started)
+        return statistics_of(self._scheduler, self._started, self.away is not None)
+
+    def _catch_up(self) -> None:
+        if self.away is not None:
+            self.away.write_down()
+        super()._catch_up()
 
     def _open_calls(self) -> int:
         return len(self._calls)
@@ -247,11 +253,7 @@ class Driver(Loop[ev.Event, cmd.Command]):
                 if (peer := self._crew.members.get(command.worker)) is not None:
                     self._obey_about(peer, command)
 
-    def _obey_about(
-        self,
-        peer: Peer,
-        command: cmd.AboutWorker,
-    ) -> None:
+    def _obey_about(self, peer: Peer, command: cmd.AboutWorker) -> None:
         match command:
             case cmd.DropChunks(_, chunk) | cmd.CutChunks(_, chunk):
                 peer.drop_chunks(chunk)
@@ -288,16 +290,13 @@ class Driver(Loop[ev.Event, cmd.Command]):
         if call is None or not call.begin():
             # Cancelled at the last moment: the chunk comes back unsent, and nobody waits for it.
             self._tell(ev.CallCancelled(command.call))
-            self._tell(
-                ev.ResultsArrived(command.worker, command.chunk, command.start, 0, last=True)
-            )
+            back = ev.ResultsArrived(command.worker, command.chunk, command.start, 0, last=True)
+            self._tell(back)
             return
         if peer.surroundings is not call.surroundings:
             peer.surroundings = call.surroundings
             peer.post(surroundings.frame_of(call.surroundings, peer.number))
-        if peer.cpus != call.cpus:
-            peer.cpus = call.cpus
-            peer.post(Frame(fr.CPUS, extra=call.cpus))
+        peer.allow(call.cpus)
         record, began = call.record, clock()
         with self._packing_here():
             frame, done = call.chunk_frame(command)  # pickling: user code

@@ -119,9 +119,7 @@ class _Ride:
         if peer.surroundings is not here or peer.backlog or not peer.open:
             return False
         self._peer, self._chunk = peer, choice[1]
-        if peer.cpus != cpus:
-            peer.cpus = cpus
-            peer.send(Frame(fr.CPUS, extra=cpus))
+        peer.allow(cpus)
         peer.functions[key] = next(_scopes)
         peer.send(
             Frame(

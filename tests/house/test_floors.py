@@ -22,6 +22,7 @@ FLOORS = (
         "_overhearing",
         "_wheel",
         "_hold",
+        "_alone",
         "_express",
         "_group",
         "_watching",

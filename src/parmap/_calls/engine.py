@@ -9,9 +9,16 @@ if TYPE_CHECKING:
     from queue import SimpleQueue
 
     from parmap._calls.remote import RemoteCall
+    from parmap._calls.submit import SubmittedCall
     from parmap._core.events import Event
 
 T = TypeVar("T")
+
+
+class Away(Protocol):
+    """A task that was sent, but is not in the books of the driver."""
+
+    def await_result(self, timeout: float | None) -> None: ...
 
 
 class Engine(Protocol):
@@ -25,6 +32,7 @@ class Engine(Protocol):
     def open(self, call: RemoteCall) -> None: ...
     def post(self, event: Event, *, ring: bool = True) -> None: ...
     def nudge(self) -> None: ...
+    def send_alone(self, call: SubmittedCall) -> bool: ...
     def wait_for(
         self, mailbox: SimpleQueue[T], timeout: float | None, own: int, *, insist: bool
     ) -> T | None: ...

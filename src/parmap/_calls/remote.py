@@ -140,6 +140,7 @@ class RemoteCall:
     def adopt(self, items: Sequence[object]) -> ev.CallOpened:
         """It was sent before it was opened: what there is to tell the engine's core."""
         self._whole = items
+        self._is_known = True
         return self._opened(len(items))
 
     def feed_all(self, items: Sequence[object]) -> None:

@@ -42,9 +42,19 @@ class PoolStatistics:
     recycled: int
     started: int
 
+    def in_words(self) -> str:
+        """For the repr of a pool."""
+        return (
+            f"{self.workers} workers ({self.busy} busy, {self.idle} idle) | {self.calls} calls:"
+            f" {self.waiting} items wait, {self.running} run, {self.done} are done"
+        )
 
-def statistics_of(core: Scheduler, started: int) -> PoolStatistics:
-    """The numbers of a core that has started so many workers.  It may go on meanwhile."""
+
+def statistics_of(core: Scheduler, started: int, away: int) -> PoolStatistics:
+    """The numbers of a core that has started so many workers.  It may go on meanwhile.
+
+    `away`: so many tasks are at workers, but not in its books.
+    """
     # One C call each, so that nothing changes within a copy.
     workers, calls = list(core.workers.values()), list(core.calls.values())
     states = [worker.state for worker in workers]
@@ -52,11 +62,11 @@ def statistics_of(core: Scheduler, started: int) -> PoolStatistics:
     tally = core.tally
     return PoolStatistics(
         workers=len(workers),
-        busy=states.count(WorkerState.BUSY),
-        idle=states.count(WorkerState.IDLE),
-        calls=len(calls),
+        busy=states.count(WorkerState.BUSY) + away,
+        idle=max(0, states.count(WorkerState.IDLE) - away),
+        calls=len(calls) + away,
         waiting=sum(call.waiting + len(call.resting) for call in calls),
-        running=sum(chunk.stop - chunk.next for chunk in chunks),
+        running=sum(chunk.stop - chunk.next for chunk in chunks) + away,
         done=tally.items,
         lost=tally.lost,
         timed_out=tally.late,

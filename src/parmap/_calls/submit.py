@@ -25,7 +25,7 @@ from parmap.errors import PoolClosedError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from parmap._calls.engine import Engine
+    from parmap._calls.engine import Away, Engine
     from parmap._calls.hearsay import Deliverable
     from parmap._core.commands import Assign
 
@@ -51,8 +51,9 @@ def submit(
         record.did("pickling", began)
         call.record, call.arguments = record, (*args, *kwargs.values())
     try:
-        call.feed_all([()])
-        engine.nudge()
+        if record is not None or limits is not NO_LIMITS or not engine.send_alone(call):
+            call.feed_all([()])
+            engine.nudge()
     except BaseException:  # interrupted: nobody has its future
         future.cancel()
         raise
@@ -83,6 +84,9 @@ class PoolFuture(Future[Any]):
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Wait for the call to end and return its error, or None."""
         call, end = self.call, None if timeout is None else time.monotonic() + timeout
+        if call is not None and call.away is not None:
+            call.away.await_result(timeout)
+            call.away = None
         while call is not None and not self.done() and call.engine.drive_until(self.done, timeout):
             if end is not None and (timeout := end - time.monotonic()) <= 0:
                 timeout = 0
@@ -145,6 +149,7 @@ class SubmittedCall(RemoteCall):
         self._reader = Reader(codec, lambda index: shown)
 
     is_alone = True
+    away: Away | None = None  # it may not be in the books
     arguments: tuple[object, ...] = ()  # of a profiled call
 
     def arguments_of(self, index: int) -> tuple[object, ...]:

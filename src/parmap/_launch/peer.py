@@ -12,6 +12,7 @@ from parmap._launch.family import end_descendants
 from parmap._memory.fdpass import Link, Outbox
 from parmap._memory.host import close_quietly
 from parmap._memory.segment import Segment
+from parmap._wire import frames as fr
 from parmap._wire.control import CONTROL_BYTES, Control
 from parmap._wire.frames import Frame, FrameReader, pack_frame
 from parmap._worker.hygiene import ASK_SIGNAL, DUMP_SIGNAL
@@ -29,8 +30,8 @@ class Peer:
     """Owned by the driver: never blocks, neither reading nor writing."""
 
     __slots__ = (
-        "_asked", "_child", "_control", "_late", "_link", "_oom_kills", "_outbox", "_page",
-        "_reader", "awaits_room", "cpus", "functions", "name", "number", "oom_kills", "open",
+        "_asked", "_child", "_control", "_cpus", "_late", "_link", "_oom_kills", "_outbox", "_page",
+        "_reader", "awaits_room", "functions", "name", "number", "oom_kills", "open",
         "peak_rss", "ready_at", "stack", "started_at", "surroundings", "weights",
     )  # fmt: skip
 
@@ -54,7 +55,7 @@ class Peer:
         self.functions: dict[int, int] = {}  # the functions that it has -> for which call last
         self.weights: dict[int, float] = {}  # chunks that it has -> bytes per item
         self.surroundings: object = None  # the ones that it has taken over
-        self.cpus: int | None = None  # that it knows to be there for the calls within it
+        self._cpus: int | None = None  # that it knows to be there for the calls within it
         self.open = True  # its end of the stream has not been seen yet
         self.awaits_room = False  # what is posted to it is more than goes now
         self._asked = False  # a question to it is open
@@ -85,6 +86,12 @@ class Peer:
     def post(self, frame: Frame, done: Callable[[], object] | None = None) -> None:
         """Queue a frame; `done` is called when it was sent or dropped."""
         self._outbox.post(pack_frame(frame), frame.fds, done)
+
+    def allow(self, cpus: int) -> None:
+        """Queue the word on how many CPUs there are for the calls within it, if that is news."""
+        if self._cpus != cpus:
+            self._cpus = cpus
+            self.post(Frame(fr.CPUS, extra=cpus))
 
     def send(self, frame: Frame) -> None:
         """Write a small frame now, while nothing waits in front of it."""
