@@ -9,6 +9,7 @@ from parmap._channel.core import RECEIVER, SENDER, Core
 from parmap._channel.faces import Closing, Receiving, Sending, T_receive_co, T_send_contra
 from parmap._channel.local import End, neutral_of
 from parmap._channel.travel import pack_end, pack_neutral, unpack_end, unpack_neutral
+from parmap._memory.patience import check_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -280,7 +281,8 @@ def select(*receivers: R, timeout: float | None = None) -> list[R]:
         The ready ones, in the order given; an empty list when time was up.
 
     Raises:
-        TypeError: one of them cannot be received from.
+        TypeError: one of them cannot be received from, or `timeout` is no number.
+        ValueError: `timeout` is nan.
         ClosedChannelError: one of them is closed.
 
     Example:
@@ -290,6 +292,8 @@ def select(*receivers: R, timeout: float | None = None) -> list[R]:
         >>> [channel.receive() for channel in select(one, other)]
         ['news']
     """
+    if timeout is not None:
+        check_seconds(timeout)
     for receiver in receivers:
         known: object = receiver
         if not isinstance(known, Receiving):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import os
 import queue
 import signal
@@ -996,6 +997,45 @@ def test_a_send_gives_up_in_time_and_sends_nothing(timeout):
                 sender.send(2, timeout=timeout)
             assert timeout <= time.monotonic() - began < PATIENCE
         assert list(receiver) == [1]
+
+
+@pytest.mark.parametrize(
+    ("timeout", "error"), [("1", TypeError), (True, TypeError), (math.nan, ValueError)]
+)
+def test_what_is_no_timeout_is_refused_at_the_door(timeout, error):
+    """Also where nothing would be waited for: and a wait until nan would never end."""
+    channel = Channel[int](2)
+    channel.send(1)
+    for operation in (
+        lambda: channel.send(2, timeout=timeout),
+        lambda: channel.send_many([2], timeout=timeout),
+        lambda: channel.receive(timeout=timeout),
+        lambda: channel.receive_many(1, timeout=timeout),
+        lambda: select(channel, timeout=timeout),
+    ):
+        with pytest.raises(error, match="timeout must be a number of seconds"):
+            operation()
+    assert channel.receive_many(10) == [1]
+
+
+@pytest.mark.parametrize("timeout", [-1, math.inf])
+def test_a_timeout_may_be_over_already_or_endless(timeout):
+    channel = Channel[int](1)
+    channel.send(1, timeout=timeout)
+    assert channel.receive(timeout=timeout) == 1
+    if timeout < 0:
+        with pytest.raises(TimeoutError):
+            channel.receive(timeout=timeout)
+        assert select(channel, timeout=timeout) == []
+
+
+@pytest.mark.parametrize("limit", [None, "1", 1.5, True])
+def test_a_limit_is_an_int(limit):
+    channel = Channel[int](1)
+    channel.send(1)
+    with pytest.raises(TypeError, match="limit must be an int"):
+        channel.receive_many(limit)
+    assert channel.receive() == 1
 
 
 def test_a_timeout_that_need_not_pass_does_not():

@@ -31,6 +31,7 @@ def test_they_are_what_their_protocols_say():
 def test_a_shared_dict_is_made_as_a_dict(arguments):
     assert SharedDict(*arguments, z=3) == dict(*arguments, z=3)
     assert SharedDict.fromkeys("ab", 1) == dict.fromkeys("ab", 1)
+    assert SharedDict.fromkeys("ab") == dict.fromkeys("ab")
 
 
 def test_reading_a_mutable_value_gives_a_fresh_copy():
@@ -340,3 +341,17 @@ def test_comparisons_and_text():
     for container in (d, seq):
         with pytest.raises(TypeError, match="unhashable"):
             hash(container)
+
+
+def test_update_item_wants_a_function():
+    for shared, place in (SharedDict(a=1), "a"), (SharedList([1]), 0):
+        with pytest.raises(TypeError, match="fn must be a function of the value, not int"):
+            shared.update_item(place, 5)
+
+
+def test_each_view_of_a_dict_can_be_reversed():
+    plain = {"a": 1, 2: [3]}
+    shared = SharedDict(plain)
+    for view in ("keys", "values", "items"):
+        assert list(reversed(getattr(shared, view)())) == list(reversed(getattr(plain, view)()))
+    assert shared.keys() & {2} == {2}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import signal
 import threading
+import weakref
 from typing import Any, cast
 
 import pytest
 
-from parmap import Barrier, Condition, Event, Lock, RLock, Semaphore
+from parmap import Barrier, Condition, Event, Lock, RLock, Semaphore, SharedDict
 from support.channel_peers import Running, child
 from support.gates import PATIENCE
 from support.lock_far import settle_in
@@ -40,6 +42,32 @@ def test_acquire_and_release_as_in_multiprocessing(kind, options):
     assert Running(lock.acquire, True, 0.01).result() is False
     lock.release()
     assert Running(lambda: lock.acquire() and lock.release()).result() is None
+
+
+@BOTH
+def test_what_was_acquired_can_be_released_though_nobody_kept_the_object(kind):
+    """``shared["lock"].acquire()``: each look gives a handle, and the first one is gone."""
+    shared = SharedDict(lock=kind())
+    assert shared["lock"].acquire()
+    gc.collect()
+    assert shared["lock"].locked()
+    assert Running(lambda: shared["lock"].acquire(timeout=0.01)).result() is False
+    shared["lock"].release()
+    gc.collect()
+    assert Running(lambda: shared["lock"].acquire() and shared["lock"].release()).result() is None
+
+
+def test_a_held_lock_is_kept_only_until_its_release():
+    lock = Lock()
+    gone = weakref.ref(lock)
+    lock.acquire()
+    lock.release()
+    assert lock.acquire(block=False)
+    lock.release()
+    assert not lock.locked()
+    del lock
+    gc.collect()
+    assert gone() is None
 
 
 def test_a_lock_is_not_reentrant_and_says_so():

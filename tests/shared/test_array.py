@@ -238,6 +238,40 @@ def test_its_lock_is_a_lock_and_one_for_all():
     assert shared[0] == 600
 
 
+def test_what_cannot_be_an_array_is_refused_in_words():
+    numpy = pytest.importorskip("numpy")
+    for type_ in str, numpy.dtype("S"):
+        with pytest.raises(TypeError, match="how long the elements are"):
+            SharedArray(type_, 3)
+    with pytest.raises(MemoryError):
+        SharedArray("d", 1 << 62)
+
+
+def test_rows_say_which_index_is_none():
+    shared = SharedArray("d", shape=(2, 3))
+    with pytest.raises(IndexError, match="row 2 of 2"):
+        shared[2]
+    with pytest.raises(TypeError, match="asarray"):
+        shared[:, 0]
+
+
+def test_an_array_is_equal_to_itself_only():
+    shared = SharedArray("b", 1)
+    assert {shared: 1}[shared] == 1
+    assert shared != SharedArray("b", 1)
+
+
+def test_its_lock_is_held_from_acquire_to_release():
+    """Without ``with`` nobody keeps the object that `lock` gives."""
+    shared = SharedArray("d", shape=(2, 2))
+    for look in (lambda: shared), (lambda: shared[0]):  # a row is a new object each time
+        assert look().lock.acquire()
+        gc.collect()
+        assert look().lock.locked()
+        look().lock.release()
+        assert not look().lock.locked()
+
+
 def test_a_holder_that_is_killed_leaves_the_lock_and_says_so():
     shared = SharedArray("q", 1)
 

@@ -271,3 +271,10 @@ def test_a_value_in_a_pool_of_every_method():
         with Pool(1, start_method=method) as pool:
             parallel_map(lambda n: value.update(lambda v: max(v, n)), range(5), pool=pool)
     assert value.value == 4
+
+
+def test_update_wants_a_function():
+    value = SharedValue(1)
+    with pytest.raises(TypeError, match="fn must be a function of the value, not int"):
+        value.update(5)
+    assert value.value == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
-from parmap._memory.patience import within
+from parmap._memory.patience import check_seconds, within
 from parmap.errors import EndOfChannel
 
 if TYPE_CHECKING:
@@ -65,11 +65,13 @@ class Sending(Generic[T_send_contra]):
             ClosedChannelError: this end was closed; or the stream ended before this sender arrived.
             SerializationError: the item cannot be pickled.  Nothing was sent.
             TimeoutError: there was no room within `timeout` seconds.
+            TypeError, ValueError: `timeout` is no number of seconds.
         """
         end = self._sending()
         if timeout is None:
             end.core.send(end, item)
         else:
+            check_seconds(timeout)
             within(timeout, end.core.send, end, item, timeout)
 
     def try_send(self, item: T_send_contra) -> None:
@@ -98,6 +100,7 @@ class Sending(Generic[T_send_contra]):
         if timeout is None:
             end.core.send_many(end, items)
         else:
+            check_seconds(timeout)
             within(timeout, end.core.send_many, end, items, timeout)
 
 
@@ -125,12 +128,14 @@ class Receiving(Generic[T_receive_co]):
             EndOfChannel: every sender is gone (closed or dead), and all items have been received.
             ClosedChannelError: this end was closed.
             TimeoutError: nothing came within `timeout` seconds.
+            TypeError, ValueError: `timeout` is no number of seconds.
         """
         end = self._receiving()
         core = end.core
         if timeout is None:
             item: T_receive_co = core.receive(end)
         else:
+            check_seconds(timeout)
             item = within(timeout, core.receive, end, timeout)
         return item
 
@@ -152,13 +157,16 @@ class Receiving(Generic[T_receive_co]):
 
         Raises:
             EndOfChannel, ClosedChannelError, TimeoutError: as in `receive`.
-            ValueError: `limit` is less than 1.
+            TypeError, ValueError: `limit` is no int from 1 on, or `timeout` no number of seconds.
         """
+        if isinstance(limit, bool) or not hasattr(limit, "__index__"):
+            raise TypeError(f"limit must be an int, not {type(limit).__name__}")
         if limit < 1:
             raise ValueError(f"limit must be at least 1, not {limit}")
         end = self._receiving()
         if timeout is None:
             return end.core.receive_many(end, limit)
+        check_seconds(timeout)
         return within(timeout, end.core.receive_many, end, limit, timeout)
 
     def fileno(self) -> int:

@@ -20,6 +20,14 @@ class _Until(_local):
 _until = _Until()
 
 
+def check_seconds(timeout: object) -> None:
+    """Refuse what is no timeout, at the door; a negative one is over at once, as 0 is."""
+    if isinstance(timeout, bool) or not hasattr(timeout, "__float__"):
+        raise TypeError(f"timeout must be a number of seconds, not {type(timeout).__name__}")
+    if timeout != timeout:  # noqa: PLR0124 - nan: a wait until nan would never end
+        raise ValueError("timeout must be a number of seconds, not nan")
+
+
 def within(seconds: float, act: Callable[..., R], *arguments: Any, **options: Any) -> R:
     """Return ``act(...)``; in it this thread waits for locks for so long only.
 

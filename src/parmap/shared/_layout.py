@@ -153,6 +153,8 @@ def _type(what: Any) -> tuple[str | None, Any]:
 def _type_of_numpy(dtype: Any) -> tuple[str | None, Any]:
     if dtype.hasobject:
         raise TypeError(f"Python objects cannot be shared ({dtype}): use a SharedList")
+    if not dtype.itemsize:
+        raise TypeError(f"say how long the elements are, as in numpy.dtype('U10'), not {dtype!r}")
     if dtype.isnative and dtype.char in _CODES and dtype.fields is None:
         return dtype.char, None
     return None, dtype

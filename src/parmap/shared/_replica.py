@@ -106,6 +106,8 @@ class Replica(Values):
         self, kind: int, target: Any, form: Form, place: Any, fn: Callable[[Any], Any]
     ) -> Any:
         """Put what `fn` makes of a value, ``(kind, target, new)``; the caller is in `change`."""
+        if not callable(fn):
+            raise TypeError(f"fn must be a function of the value, not {type(fn).__name__}")
         value = self.open(form, place)
         new = self.call(fn, value)
         if new is None and type(value) in _CHANGEABLE and value != self.open(form, place):

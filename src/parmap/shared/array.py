@@ -10,6 +10,7 @@ Everything that gives views goes through `exported`, which is what sees to that.
 from __future__ import annotations
 
 import sys
+from operator import index
 from typing import TYPE_CHECKING, overload
 
 from parmap._memory.arena import LARGEST, arrive, default_arena
@@ -70,6 +71,7 @@ class SharedArray:
     _segment: Segment
     _start: int
     _layout: Layout
+    _guard: Lock | None  # once it was asked for
     _view: memoryview[Any] | None  # if it has one dimension, and a typecode
 
     if TYPE_CHECKING:
@@ -101,7 +103,9 @@ class SharedArray:
     @property
     def lock(self) -> Lock:
         """The array's own `parmap.Lock`, which nothing here takes by itself: ``with a.lock:``."""
-        return guard_of(self._block)
+        if self._guard is None:
+            self._guard = guard_of(self._block)
+        return self._guard
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -112,6 +116,8 @@ class SharedArray:
     def typecode(self) -> str | None:
         """The typecode of the elements; None if only NumPy has a name for their type."""
         return self._layout.code
+
+    __hash__ = object.__hash__  # as for any object that is equal to itself only
 
     def __len__(self) -> int:
         if not self.shape:
@@ -200,9 +206,11 @@ class SharedArray:
 
     def _row(self, number: Any) -> SharedArray:
         try:
-            place = range(len(self))[number]
+            place = range(len(self))[index(number)]
         except TypeError:
             raise TypeError(f"{number!r} is no index here: use numpy.asarray(a)") from None
+        except IndexError:
+            raise IndexError(f"row {number} of {len(self)}") from None
         inner = self._layout.row()
         return _open(self._block, self._segment, self._start + place * inner.nbytes, inner)
 
@@ -220,6 +228,8 @@ class SharedArray:
 
 def _create(layout: Layout, data: Any) -> SharedArray:
     size = layout.nbytes
+    if size > sys.maxsize:
+        raise MemoryError(f"a SharedArray of {size} bytes")
     if GUARD_SIZE + size <= LARGEST:
         block = default_arena().allocate(GUARD_SIZE + size)
         segment, start = block.segment, block.offset + GUARD_SIZE
@@ -243,6 +253,7 @@ def _open(block: Block, segment: Segment, start: int, layout: Layout) -> SharedA
     array._segment = segment
     array._start = start
     array._layout = layout
+    array._guard = None
     simple = layout.code is not None and len(layout.shape) == 1
     array._view = view_of(array) if simple else None
     return array

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterable, Mapping, MutableMapping, ValuesView
+from collections.abc import ItemsView, Iterable, KeysView, Mapping, MutableMapping, ValuesView
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast, overload
 
 from parmap._memory.log import END
@@ -84,10 +84,16 @@ class SharedDict(MutableMapping[K, V]):
         if others or more:
             self.update(*others, **more)
 
+    @overload
     @classmethod
-    def fromkeys(cls, keys: Iterable[N], value: D) -> SharedDict[N, D]:
+    def fromkeys(cls, keys: Iterable[N]) -> SharedDict[N, Any]: ...
+    @overload
+    @classmethod
+    def fromkeys(cls, keys: Iterable[N], value: D) -> SharedDict[N, D]: ...
+    @classmethod
+    def fromkeys(cls, keys: Iterable[N], value: Any = None) -> SharedDict[N, Any]:
         """Return a new one with these keys, each with a copy of `value`."""
-        return cast("type[SharedDict[N, D]]", cls)(dict.fromkeys(keys, value))
+        return cast("type[SharedDict[N, Any]]", cls)(dict.fromkeys(keys, value))
 
     # ------------------------------------------------------------------ reading
 
@@ -136,6 +142,10 @@ class SharedDict(MutableMapping[K, V]):
 
     def __reversed__(self) -> Iterator[K]:
         return map(shown, reversed(self._keys()))
+
+    def keys(self) -> KeysView[K]:
+        """Return a view of the keys; each iteration goes through those of one moment."""
+        return _Keys(self)
 
     def values(self) -> ValuesView[V]:
         """Return a view of the values; each iteration goes through those of one moment."""
@@ -297,6 +307,14 @@ class SharedDict(MutableMapping[K, V]):
 
         forms = replica.steady(pick)
         return zip(map(shown, keys), map(replica.open, forms), strict=True)
+
+
+class _Keys(KeysView[K]):
+    __slots__ = ()
+    _mapping: SharedDict[K, Any]
+
+    def __reversed__(self) -> Iterator[K]:
+        return reversed(self._mapping)
 
 
 class _Values(ValuesView[V]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -32,8 +33,8 @@ class Lock(Handle):
     Who has waited for 5 ms is let in before those who come back again and again, so nobody starves;
     there is no strict order.
 
-    It can be sent anywhere, and lives as long as somebody has it. Any thread may use it. Up to 500
-    processes can use one at the same time.
+    It can be sent anywhere, and lives as long as somebody has it, or holds it after `acquire`. Any
+    thread may use it. Up to 500 processes can use one at the same time.
 
     Example:
         >>> from parmap import Lock, parallel_map
@@ -70,7 +71,10 @@ class Lock(Handle):
                 return False
         elif self._mutex.held:
             raise RuntimeError("this thread holds the lock already: use an RLock to nest")
-        return _enter(self._mutex, timeout)
+        got = _enter(self._mutex, timeout)
+        if got:
+            _held.add(self)
+        return got
 
     def release(self) -> None:
         """Let the next one in.
@@ -81,13 +85,14 @@ class Lock(Handle):
         """
         if not self._mutex.held:
             raise RuntimeError(_NOT_HELD)
+        _held.discard(self)  # first: then another thread may have acquired it
         self._mutex.leave()
 
     def locked(self) -> bool:
         """Whether some thread of some process holds it at this moment."""
         if self._mutex.held:
             return True
-        if self.acquire(block=False):
+        if _enter(self._mutex, 0):
             self._mutex.leave()
             return False
         return True
@@ -175,6 +180,7 @@ class RLock(Lock):
             self._depth -= 1
             return
         self._depth = 0
+        _held.discard(self)  # first: then another thread may have acquired it
         self._mutex.leave()
 
     def __enter__(self) -> bool:
@@ -201,6 +207,14 @@ def _enter(mutex: FileMutex | IntentMutex, timeout: float | None) -> bool:
         mutex.leave()
         raise
 
+
+# What `acquire` has taken here lives until its release, also where nothing else refers to it, as in
+# ``array.lock.acquire()``: else nobody could release it, and everybody would wait for ever.  A
+# ``with`` statement refers to its lock itself.
+_held: set[Lock] = set()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_held.clear)
 
 _NOT_HELD = (
     "this thread does not hold the lock: another thread or process may, and a forked child does not"

@@ -124,10 +124,12 @@ class SharedValue(Generic[T]):
         killed in it, the value is what it was.
 
         Raises:
-            TypeError: When what `fn` returned is not of the type. Nothing was changed.
+            TypeError: When `fn` is none, or what it returned is not of the type. Nothing was changed.
             OverflowError: When it does not fit the type. Nothing was changed.
             RuntimeError: When `fn` itself changes this value.
         """
+        if not callable(fn):
+            raise TypeError(f"fn must be a function of the value, not {type(fn).__name__}: see set")
         kind, cell = self._kind, self._cell
         with self._lock:
             value: T = kind.check(fn(kind.read(cell)))
