@@ -28,6 +28,7 @@ from parmap._launch.crew import Crew
 from parmap._memory import pages
 from parmap._overhearing import Overhearing, follows_words
 from parmap._wheel import Wheel, release
+from parmap.errors import start_refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,7 +75,11 @@ class Loop(Generic[E, C]):
         self._over = threading.Event()
         self._wheel = Wheel()
         self._thread = threading.Thread(target=self._run, name=f"{name}-driver", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # at the limit of threads
+            self._crew.end()
+            raise start_refused(f"the system has no room for workers: {error}") from error
         _living.register(self)
 
     # ------------------------------------------------------------------ for any thread

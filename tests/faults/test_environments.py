@@ -172,6 +172,75 @@ def test_whatever_descriptor_is_the_one_too_many_the_error_names_the_cure(call, 
     assert told == {"True 0"}
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        "parallel_map(abs, [1], max_workers=1)",
+        "with Pool(1) as pool: pool.submit(abs, 1).result()",
+        "run_workers(give, 1)",
+    ],
+)
+def test_without_a_free_thread_there_is_a_hint_and_nothing_stays_open(call, tmp_path):
+    source = f"""
+        import gc, os, threading
+        from parmap import *
+
+        def opened():
+            return len(os.listdir("/proc/self/fd"))
+
+        def give(rank):
+            return rank
+
+        {call}  # modules are files, too
+        shutdown()
+        gc.collect()
+        gc.disable()
+
+        def no_more(*_, **__):
+            raise RuntimeError("can't start new thread")
+
+        start = threading._start_new_thread
+        before = opened()
+        threading._start_new_thread = no_more
+        try:
+            {call}
+        except WorkerStartError as error:
+            print("can't start new thread" in str(error), "ulimit -u" in error.hint)
+        threading._start_new_thread = start
+        print(opened() - before)
+        {call}
+        shutdown()
+    """
+    assert output_of(source, tmp_path) == "True True\n0\n"
+
+
+def test_a_channel_without_a_descriptor_left_names_the_cure_and_loses_nothing(tmp_path):
+    source = """
+        import resource
+        from parmap import *
+        from support.scripts import only_with_free_descriptors
+
+        def first_success(act):
+            for free in range(8):
+                with only_with_free_descriptors(free):
+                    try:
+                        return act()
+                    except OSError as error:  # a TimeoutError, too, but not here: that one has no number
+                        if error.errno is None:
+                            return "had to wait"
+                        assert "ulimit -n" in str(error), error
+
+        channel = Channel(1)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+        first_success(lambda: channel.send(1))
+        print(first_success(lambda: channel.send(2, timeout=0.01)))
+        print(first_success(lambda: select(channel, timeout=0)) == [channel])
+        print(first_success(channel.receive))
+        print(first_success(lambda: channel.receive(timeout=0.01)))
+    """
+    assert output_of(source, tmp_path) == "had to wait\nTrue\n1\nhad to wait\n"
+
+
 def test_a_sentinel_without_a_descriptor_left_names_the_cure(tmp_path):
     """The worker is none the worse for it."""
     source = """
@@ -181,8 +250,14 @@ def test_a_sentinel_without_a_descriptor_left_names_the_cure(tmp_path):
         from support.scripts import only_with_free_descriptors
 
         gate = Gate("gate")
+
+        def wait():
+            report_ready()
+            gate.wait()
+
         with WorkerGroup() as group:
-            worker = group.start(gate.wait)
+            worker = group.start(wait)
+            group.ready(worker)  # it needs descriptors as well
             resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
             with only_with_free_descriptors(1):
                 try:

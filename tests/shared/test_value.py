@@ -276,5 +276,5 @@ def test_a_value_in_a_pool_of_every_method():
 def test_update_wants_a_function():
     value = SharedValue(1)
     with pytest.raises(TypeError, match="fn must be a function of the value, not int"):
-        value.update(5)
+        value.update(5)  # type: ignore[arg-type]
     assert value.value == 1

@@ -17,7 +17,7 @@ import select
 import sys
 
 from parmap import _alarm
-from parmap._memory.host import LINUX, portable_level
+from parmap._memory.host import LINUX, portable_level, too_many
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Waiter:
     def prepare(self) -> None:
         """From here on nothing is missed: look once more before sleeping."""
         if self._epoll is None and portable_level() == LINUX:
-            epoll = select.epoll()
+            epoll = _new_epoll()
             epoll.register(self._bell.fileno(), select.EPOLLIN | select.EPOLLEXCLUSIVE)
             epoll.register(self._presence.fileno(), select.EPOLLHUP | select.EPOLLET)
             epoll.poll(0)  # takes the hang-up that has been there all the time
@@ -89,6 +89,13 @@ class Waiter:
             self._epoll = None
 
 
+def _new_epoll() -> select.epoll:
+    try:
+        return select.epoll()
+    except OSError as error:
+        too_many(error)
+
+
 def _poll(fd: int, alarms: list[int], seconds: float) -> None:
     """Sleep until one of the descriptors is readable."""
     poller = select.poll()
@@ -113,7 +120,7 @@ def watch(bell: Bell, presence: Presence) -> select.epoll | None:
     """Return what a program can poll for itself: readable when there is something to receive."""
     if portable_level() != LINUX:
         return None
-    epoll = select.epoll()
+    epoll = _new_epoll()
     epoll.register(bell.fileno(), select.EPOLLIN)
     epoll.register(presence.fileno(), select.EPOLLHUP | select.EPOLLET)
     epoll.poll(0)

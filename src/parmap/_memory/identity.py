@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from parmap._memory.host import LINUX, portable_level
+from parmap._memory.host import LINUX, portable_level, too_many
 
 _PID_BITS = 22
 
@@ -32,14 +32,17 @@ _identity = 0
 
 
 def identity() -> int:
-    """Return this process's identity."""
+    """Return this process's identity.  OSError: it has no free descriptor to learn it with."""
     return _identity or _learn_identity()
 
 
 def _learn_identity() -> int:
     global _identity
     pid = os.getpid()
-    _identity = _identity_of(pid) if portable_level() == LINUX else pid
+    try:
+        _identity = _identity_of(pid) if portable_level() == LINUX else pid
+    except OSError as error:
+        too_many(error)
     return _identity
 
 
