@@ -225,7 +225,7 @@ def test_a_channel_without_a_descriptor_left_names_the_cure_and_loses_nothing(tm
                 with only_with_free_descriptors(free):
                     try:
                         return act()
-                    except OSError as error:  # a TimeoutError, too, but not here: that one has no number
+                    except OSError as error:  # TimeoutError, too, without a number
                         if error.errno is None:
                             return "had to wait"
                         assert "ulimit -n" in str(error), error
