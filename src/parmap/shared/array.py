@@ -117,7 +117,9 @@ class SharedArray:
         """The typecode of the elements; None if only NumPy has a name for their type."""
         return self._layout.code
 
-    __hash__ = object.__hash__  # as for any object that is equal to itself only
+    def __hash__(self) -> int:
+        """It is equal to itself only; a ctypes array, which it is on 3.11, has no hash."""
+        return object.__hash__(self)
 
     def __len__(self) -> int:
         if not self.shape:
