@@ -1133,6 +1133,37 @@ def test_an_empty_batch_is_no_message():
             receiver.try_receive()
 
 
+def test_what_an_iterable_gave_before_it_failed_is_sent():
+    def failing(count):
+        yield from range(count)
+        raise ZeroDivisionError
+
+    channel = Channel[int](1000)
+    for count in (0, 1, 2, 255, 256, 600):
+        with pytest.raises(ZeroDivisionError):
+            channel.send_many(failing(count))
+        assert [channel.try_receive() for _ in range(count)] == list(range(count))
+        with pytest.raises(ChannelEmpty):
+            channel.try_receive()
+
+
+def test_the_first_of_many_does_not_wait_for_the_others():
+    """Not even for a second one: this source gives it only when the first has been received."""
+    channel = Channel[int]()
+    received = threading.Event()
+
+    def source():
+        yield 1
+        assert received.wait(PATIENCE)
+        yield 2
+
+    sending = Running(channel.send_many, source())
+    assert channel.receive(timeout=PATIENCE) == 1
+    received.set()
+    assert channel.receive(timeout=PATIENCE) == 2
+    sending.result()
+
+
 def test_receive_many_takes_what_is_there_up_to_its_limit():
     channel = Channel()
     with channel.sender as sender, channel.receiver as receiver:

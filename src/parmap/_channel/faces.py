@@ -90,7 +90,7 @@ class Sending(Generic[T_send_contra]):
         error ends it, the items before the one it is about were sent.
 
         Args:
-            items: what to send; read lazily, a few hundred ahead.
+            items: what to send; read lazily, a few hundred ahead if they come fast.
             timeout: seconds for all of it.
 
         Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from marshal import dumps
 from time import monotonic
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 # Less than the system needs to tell anybody of a death.
 _LOOK_EVERY = 5e-6
-_CHUNK = 256  # so many messages of a batch are encoded before any is sent
+_CHUNK = 256  # so many messages of a batch are encoded before any is sent,
+_PROMPT = 1e-3  # if they come within so many seconds
 
 
 class Sending(State):
@@ -100,15 +102,21 @@ class Sending(State):
         self._look_again = now + _LOOK_EVERY
 
     def send_many(self, end: Holder, items: Iterable[object], timeout: float | None = None) -> None:
-        """Send each of `items`, many at a time."""
+        """Send each of `items`, many at a time; of those that are slow to come, each at once."""
         deadline = None if timeout is None else monotonic() + timeout
-        chunk: list[object] = []
-        for item in items:
-            chunk.append(item)
-            if len(chunk) == _CHUNK:
+        source, size = iter(items), _CHUNK if isinstance(items, list | tuple | range) else 1
+        more = True
+        while more:
+            chunk: list[object] = []
+            began = monotonic()
+            try:
+                chunk.extend(islice(source, size))
+            except Exception:  # of the source: what it gave before is sent
                 self._send_chunk(end, chunk, deadline)
-                chunk = []
-        self._send_chunk(end, chunk, deadline)
+                raise
+            more = len(chunk) == size
+            size = min(2 * size, _CHUNK) if monotonic() - began < _PROMPT else 1
+            self._send_chunk(end, chunk, deadline)
 
     def _send_chunk(self, end: Holder, items: list[object], deadline: float | None) -> None:
         if not items:
