@@ -121,6 +121,19 @@ def test_short_calls_to_warm_workers_are_counted_together() -> None:
     assert sum(record.totals.bytes_out for record in profile._records) > 150
 
 
+@pytest.mark.parametrize("options", [{}, {"chunksize": 3}, {"buffersize": 2}])
+def test_what_pool_map_runs_is_counted(options: dict[str, int]) -> None:
+    """Also through a view, and where nobody asks for all of the results."""
+    with parmap.profile() as profile, Pool(2) as pool:
+        assert list(pool.map(abs, range(-20, 0), **options)) == list(range(20, 0, -1))
+        assert list(pool.options(retry=2).map(len, ["a", "bc"])) == [1, 2]
+        assert next(pool.map(identity, range(5))) == 0
+    counted = figures(profile)
+    assert (counted["abs"], counted["len"]) == (20, 2)
+    assert counted["identity"] >= 1
+    assert all(record.totals.calls == 1 for record in profile._records)
+
+
 def test_submitted_calls_have_one_record() -> None:
     with Pool(2) as pool, parmap.profile() as profile:
         assert [future.result() for future in [pool.submit(abs, -n) for n in range(20)]] == [

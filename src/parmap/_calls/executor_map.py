@@ -8,6 +8,7 @@ from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
 from parmap import options
+from parmap._calls import profiling
 from parmap._calls.deadline import Deadline
 from parmap._calls.feeder import Feeder
 from parmap._calls.news import Ended, Lost, Report
@@ -42,8 +43,11 @@ class MapCall(RemoteCall):
     def tell(self, news: Report | Lost | Ended) -> None:
         """Let whoever reads the results know, and whoever waits for the end."""
         super().tell(news)
-        if isinstance(news, Ended) and not self.future.done():
-            self.future.set_result(None)
+        if isinstance(news, Ended):
+            if self.record is not None:
+                self.record.end()
+            if not self.future.done():
+                self.future.set_result(None)
 
 
 class _WholeMap(Future[None]):
@@ -83,6 +87,7 @@ def executor_map(
         MapCall, engine, fn, star=True, cap=cap, chunksize=size,
         on_failure=ev.OnFailure.CONTINUE, limits=limits,
     )  # fmt: skip
+    call.record = profiling.begin(fn, "workers", cap) if profiling.on else None
     results = MapResults(call, zip(*iterables, strict=False), size, deadline)
     engine.check_open()
     if opened is not None:
