@@ -246,3 +246,9 @@ def test_ctrl_c_while_waiting_leaves_the_lock_usable(kind):
         lock.release()
         assert waiter.hear() is True
         waiter.end_well()
+
+
+def test_a_semaphore_has_as_many_permits_as_can_be_counted():
+    assert Semaphore(1 << 62).acquire(block=False)
+    with pytest.raises(ValueError, match="value must be at most"):
+        Semaphore((1 << 62) + 1)

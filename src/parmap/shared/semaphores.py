@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _TOTAL, _ENTRIES = 0, 1  # words: permits in all; how many entries were ever made
 _OWNER, _TAKEN, _SINCE = 0, 1, 2  # of an entry: since when it has any
 _ENTRY = 3
+_MOST = 1 << 62
 _LEDGER = ROOM + size_of(SEATS)
 
 
@@ -50,7 +51,7 @@ class Semaphore(Handle):
 
     Raises:
         TypeError: `value` is no int.
-        ValueError: `value` is negative.
+        ValueError: `value` is negative, or beyond 2 ** 62.
 
     Example:
         >>> from parmap import Semaphore
@@ -68,6 +69,8 @@ class Semaphore(Handle):
 
     def __init__(self, value: int = 1) -> None:
         check_count("value", value, 0)
+        if value > _MOST:
+            raise ValueError(f"value must be at most {_MOST}, not {value}")
         super().__init__()
         self._room.prepare()
         self._words[_TOTAL] = value
