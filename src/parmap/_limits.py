@@ -50,7 +50,9 @@ class Retry:
 
     def __post_init__(self) -> None:
         check_count("attempts", self.attempts, least=1)
-        classes = self.on if isinstance(self.on, Iterable) else (self.on,)
+        classes = (self.on,)
+        if isinstance(self.on, Iterable) and not isinstance(self.on, str):
+            classes = self.on
         classes = tuple(classes)
         for cls in classes:
             given: object = cls

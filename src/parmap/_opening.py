@@ -97,6 +97,7 @@ def _open(
         return CheckpointedSource(engine, store, star=star)
     size = options.check_chunksize(chunksize)
     if isinstance(pool, PoolView):
+        pool._check_open()
         limits = limits.over(pool.limits)
         pool = pool.pool
     if pool is not None:

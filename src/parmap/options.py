@@ -113,8 +113,25 @@ def check_seconds(name: str, value: object, *, unit: str = " of seconds") -> flo
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a number{unit}, not {type(value).__name__}")
     if not 0 <= value < math.inf:
-        raise ValueError(f"{name} must be a number{unit} from 0 on, not {value}")
+        raise ValueError(f"{name} must be a finite number{unit} from 0 on, not {value}")
     return float(value)
+
+
+def check_wait(timeout: object) -> None:
+    """How long to wait for something: any number (negative: not at all, as the stdlib has it), or None."""
+    if timeout is not None:
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+            raise TypeError(
+                f"timeout must be a number of seconds or None, not {type(timeout).__name__}"
+            )
+        if math.isnan(timeout):
+            raise ValueError("timeout must be a number of seconds or None, not nan")
+
+
+def check_name(name: object) -> None:
+    """A string, or None for one that we make."""
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"name must be a string, not {type(name).__name__}")
 
 
 def check_restart(value: object) -> None:

@@ -99,6 +99,7 @@ class Pool(Executor):
         start_method = _start_method(mp_context, start_method)
         if initializer is not None:
             options.check_callable(initializer, "initializer")
+        options.check_name(name)
         self._max_workers = max(1, limit)
         self._name = printable(name).replace("\n", " ") if name else f"pool-{next(_names)}"
         setup = Setup(
@@ -183,7 +184,8 @@ class Pool(Executor):
             Whether the task was running: False if it is done, or waits (then use its `cancel`).
 
         Raises:
-            ValueError: the future belongs to another pool.
+            TypeError: it is no `concurrent.futures.Future`.
+            ValueError: the future belongs to another pool, or another executor.
         """
         return kill(self._driver, future)
 

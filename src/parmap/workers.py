@@ -104,8 +104,7 @@ class WorkerGroup:
         options.check_callable(fn)
         options.check_clash(fn, ("name", "restart"))
         options.check_restart(restart)
-        if name is not None and not isinstance(name, str):
-            raise TypeError(f"name must be a string, not {type(name).__name__}")
+        options.check_name(name)
         if self._loop is None or not self._loop.alive:
             raise RuntimeError(_OUTSIDE)
         return self._start(self._seat(fn, args, kwargs, name, restart), restart)
@@ -117,7 +116,12 @@ class WorkerGroup:
             TimeoutError: it has not within `timeout` seconds.
             Exception: it ended first; what `Worker.result` raises then.
             RuntimeError: it returned without having called `report_ready`.
+            TypeError: `worker` is not a `Worker`, or `timeout` is no number.
         """
+        given: object = worker
+        if not isinstance(given, Worker):
+            raise TypeError(f"worker must be what start() returned, not {type(given).__name__}")
+        options.check_wait(timeout)
         seat = worker._seat
 
         notice = None

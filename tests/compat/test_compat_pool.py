@@ -51,6 +51,26 @@ def test_lambdas_and_closures_travel(pool):
     assert pool.map(lambda x: x * factor, range(3)) == [0, 3, 6]
 
 
+class Nothing(Exception):
+    def __len__(self):
+        return 0
+
+
+def test_a_falsy_error_is_raised_as_any_other(pool):
+    def refuse(*_):
+        raise Nothing
+
+    for call in (
+        lambda: pool.apply(refuse),
+        lambda: pool.apply_async(refuse).get(LIMIT),
+        lambda: pool.map(refuse, [1]),
+        lambda: pool.starmap_async(refuse, [(1,)]).get(LIMIT),
+        lambda: pool.imap(refuse, [1]).next(LIMIT),
+    ):
+        with pytest.raises(Nothing):
+            call()
+
+
 def test_every_item_runs_and_then_the_first_error_is_raised(pool, tmp_path):
     def touch_then_fail(x):
         (tmp_path / str(x)).touch()

@@ -218,6 +218,20 @@ def test_a_name_must_be_a_string():
         group.start(identity, 1, name=cast("Any", 5))
 
 
+def test_what_is_no_worker_and_no_timeout_is_refused():
+    with WorkerGroup() as group:
+        worker = group.start(identity, 1)
+        with pytest.raises(TypeError, match="worker must be what start"):
+            group.ready(cast("Any", 5))
+        for wait in (worker.join, worker.result, lambda timeout: group.ready(worker, timeout)):
+            with pytest.raises(
+                TypeError, match="timeout must be a number of seconds or None, not str"
+            ):
+                wait(cast("Any", "soon"))
+        assert worker.join(float("inf"))
+        assert worker.result(-1) == 1
+
+
 @pytest.mark.parametrize("ours", ["name", "restart"])
 def test_a_parameter_of_the_function_with_a_name_of_ours_is_refused(ours):
     namespace: dict[str, Any] = {}

@@ -124,6 +124,7 @@ def test_a_context_of_multiprocessing_tells_the_start_method(method):
         ({"max_workers": -1}, ValueError),
         ({"max_workers": "2"}, TypeError),
         ({"start_method": "thread"}, ValueError),
+        ({"name": 3}, TypeError),
         ({"mp_context": 3}, TypeError),
         ({"initializer": 3}, TypeError),
         ({"initializer": print, "initargs": 3}, TypeError),

@@ -9,7 +9,7 @@ import os
 import re
 import time
 import warnings
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from typing import Any
 
 import pytest
@@ -21,6 +21,7 @@ from parmap import (
     SerializationError,
     TaskTimeoutError,
     WorkerLostError,
+    parallel_imap,
     parallel_map,
 )
 from support.gates import Diary, Gate, wait_until
@@ -109,6 +110,10 @@ def test_kill_has_nothing_to_do_with_what_is_done_or_waits(tmp_path):
         assert not pool.kill(waiting)
         with pytest.raises(ValueError, match="another pool"):
             stranger.kill(running)
+        with pytest.raises(ValueError, match="another executor"):
+            pool.kill(Future())
+        with pytest.raises(TypeError, match="the future that submit returned .* not int"):
+            pool.kill(3)  # type: ignore[arg-type]
         gate.open()
         assert waiting.result(LIMIT) == 6
 
@@ -141,6 +146,9 @@ def test_a_view_is_an_executor_and_closing_it_leaves_the_pool_open():
         assert future.done()
         with pytest.raises(PoolClosedError):
             view.submit(double, 1)
+        for call in (parallel_map, parallel_imap):
+            with pytest.raises(PoolClosedError):
+                call(double, [1], pool=view)
         assert pool.submit(double, 4).result(LIMIT) == 8
         assert view.max_workers == 1
         assert re.match(r"<view of <Pool .* retry=Retry\(attempts=2", repr(view))

@@ -12,6 +12,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from parmap import _nesting
+from parmap._calls.futures import CallFuture
 from parmap._calls.outcomes import Batch, Reader
 from parmap._calls.recording import clock
 from parmap._core.events import OnFailure
@@ -177,7 +178,7 @@ class InlinePool(Executor):
             KeyboardInterrupt: Ctrl-C came meanwhile.
         """
         self._check_open()
-        future: Future[R] = Future()
+        future: Future[R] = CallFuture()
         future.set_running_or_notify_cancel()
         try:
             future.set_result(fn(*args, **kwargs))

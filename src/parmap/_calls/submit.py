@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from parmap._calls import profiling, surroundings
+from parmap._calls.futures import CallFuture
 from parmap._calls.hearsay import hearsay
 from parmap._calls.news import Ended, Lost, Report
 from parmap._calls.outcomes import Failed, Reader
@@ -69,17 +70,10 @@ def _run_here(future: Future[Any], bound: Bound) -> None:
         future.set_exception(error)
 
 
-class PoolFuture(Future[Any]):
+class PoolFuture(CallFuture[Any]):
     """A Future whose cancellation reaches the pool."""
 
     call: SubmittedCall | None = None
-
-    def result(self, timeout: float | None = None) -> Any:
-        """Wait for the result and return it, or raise the error of the call."""
-        error = self.exception(timeout)
-        if error is not None:  # the base class takes a falsy one for none
-            raise error
-        return super().result()
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Wait for the call to end and return its error, or None."""
@@ -108,7 +102,15 @@ class PoolFuture(Future[Any]):
 
 def kill(engine: Engine, future: Future[Any]) -> bool:
     """End the running task of this future, if it is one of this engine's; whether it was running."""
-    call = future.call if isinstance(future, PoolFuture) else None
+    given: object = future
+    if not isinstance(given, Future):
+        raise TypeError(
+            "kill takes the future that submit returned (asyncio has wrapped it in one of its own),"
+            f" not {type(given).__name__}"
+        )
+    if not isinstance(future, PoolFuture):
+        raise ValueError("this future belongs to another executor: ask that one")
+    call = future.call
     if call is None or not future.running():
         return False
     if call.engine is not engine:

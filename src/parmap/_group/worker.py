@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
+from parmap import options
 from parmap._group.outcomes import value_of
 from parmap._group.seat import stay_here
 
@@ -70,6 +71,7 @@ class Worker(Generic[R]):
         without a `timeout` means that it would never end: inside a block whose group has failed, or
         because it waits for messages of which this process is the only sender left.
         """
+        options.check_wait(timeout)
         return self._group.wait(self._seat, self._seat.is_settled, timeout)
 
     def result(self, timeout: float | None = None) -> R:

@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar
 
 from parmap import options
+from parmap._calls.futures import CallFuture
 from parmap.compat.results import AsyncResult, IMapIterator, is_failure
 from parmap.errors import SerializationError
 from parmap.mapping import parallel_imap, parallel_map, parallel_starmap
@@ -92,7 +93,7 @@ class Pool:
         particular: they should be short.
         """
         self._check_running()
-        ended: Future[R] = Future()
+        ended: Future[R] = CallFuture()
         running = self._pool.submit(func, *args, **(kwds or {}))
         running.add_done_callback(
             lambda future: _settle(ended, future.result, callback, error_callback)
@@ -220,7 +221,7 @@ class Pool:
         error_callback: Callable[[BaseException], object] | None,
     ) -> AsyncResult[list[R]]:
         self._check(func, iterable, chunksize)
-        ended: Future[list[R]] = Future()
+        ended: Future[list[R]] = CallFuture()
 
         def results() -> list[R]:
             outcomes = run(func, iterable, chunksize=chunksize, on_error="return", pool=self._pool)

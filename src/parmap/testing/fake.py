@@ -7,6 +7,7 @@ from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from parmap import options
+from parmap._calls.futures import CallFuture
 from parmap._foreign.chunks import Chunk, Outcomes, Raised
 from parmap.errors import PoolClosedError, WorkerLostError
 
@@ -66,7 +67,7 @@ class FakeBackend(Executor):
         Raises:
             PoolClosedError: the backend was shut down.
         """
-        future: Future[R] = Future()
+        future: Future[R] = CallFuture()
         with self._changed:
             if self._closed:
                 raise PoolClosedError("the FakeBackend was shut down")

@@ -73,3 +73,18 @@ def test_a_closed_one_takes_nothing():
         pool.submit(abs, 1)
     with pytest.raises(PoolClosedError):
         parallel_map(abs, [1], pool=pool)
+
+
+class Nothing(Exception):
+    def __len__(self):
+        return 0
+
+
+def test_a_falsy_error_is_an_error():
+    def refuse(*_):
+        raise Nothing
+
+    with pytest.raises(Nothing):
+        InlinePool().submit(refuse).result()
+    with pytest.raises(Nothing):
+        list(InlinePool().map(refuse, [1]))
