@@ -118,7 +118,7 @@ def check_seconds(name: str, value: object, *, unit: str = " of seconds") -> flo
 
 
 def check_wait(timeout: object) -> None:
-    """How long to wait for something: any number (negative: not at all, as the stdlib has it), or None."""
+    """How long to wait: any number (negative: not at all, as in the standard library), or None."""
     if timeout is not None:
         if isinstance(timeout, bool) or not isinstance(timeout, int | float):
             raise TypeError(

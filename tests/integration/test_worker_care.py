@@ -112,7 +112,7 @@ def test_kill_has_nothing_to_do_with_what_is_done_or_waits(tmp_path):
             stranger.kill(running)
         with pytest.raises(ValueError, match="another executor"):
             pool.kill(Future())
-        with pytest.raises(TypeError, match="the future that submit returned .* not int"):
+        with pytest.raises(TypeError, match=r"the future that submit returned .* not int"):
             pool.kill(3)  # type: ignore[arg-type]
         gate.open()
         assert waiting.result(LIMIT) == 6
