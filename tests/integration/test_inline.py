@@ -10,7 +10,9 @@ import traceback
 import pytest
 
 from parmap import (
+    CallTimeoutError,
     Progress,
+    Retry,
     TaskErrorGroup,
     TaskFailure,
     failure_of,
@@ -136,6 +138,31 @@ def test_progress_is_told():
     told: list[Progress] = []
     parallel_map(fail_if_odd, range(4), on_error="return", progress=told.append, max_workers=0)
     assert (told[-1].done, told[-1].failed, told[-1].total) == (4, 2, 4)
+
+
+@pytest.mark.parametrize("call", [parallel_map, lambda *a, **o: list(parallel_imap(*a, **o))])
+def test_the_timeout_of_the_call_is_kept_where_an_item_rests_between_two_attempts(call):
+    ran = []
+
+    def refuse(x):
+        ran.append(x)
+        raise OSError(x)
+
+    with pytest.raises(CallTimeoutError):
+        call(
+            refuse, [1, 2], retry=Retry(on=OSError, first_delay=500, max_delay=500),
+            timeout=0.05, max_workers=0,
+        )  # fmt: skip
+    assert ran == [1]
+
+
+def test_an_item_may_close_the_stream_that_it_is_of():
+    ran = []
+    results = parallel_imap(lambda x: (ran.append(x), results.close()), range(3), max_workers=0)
+
+    list(results)
+
+    assert ran == [0]
 
 
 def test_calls_nest():

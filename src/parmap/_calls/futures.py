@@ -9,7 +9,7 @@ R = TypeVar("R")
 
 
 class CallFuture(Future[R]):
-    """The base class takes a falsy error (one with a `__len__` of 0, say) for none, and returns None."""
+    """For the base class a falsy error (with a `__len__` of 0, say) is none: it returns None."""
 
     def result(self, timeout: float | None = None) -> R:
         """Wait for the result and return it, or raise the error of the call."""

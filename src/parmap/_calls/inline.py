@@ -51,10 +51,12 @@ class InlineSource:
         self._star = star
         self.stops = on_failure is not OnFailure.CONTINUE
         self._items: deque[tuple[int, object]] = deque()
+        # The first of them rests: until when, and which attempt comes then.
+        self._resting: tuple[float, int] | None = None
         self._fed = 0
         self._ended = False
-        self._current: object = None
-        self._reader = Reader(Codec("to worker"), lambda index: self._current)
+        self._current: tuple[int, object] = (0, None)
+        self._reader = Reader(Codec("to worker"), lambda index: self._current[1])
         self.appetite = 1
         self.error: BaseException | None = None
 
@@ -78,27 +80,39 @@ class InlineSource:
         self._ended = True
 
     def next_batch(self, timeout: float | None = None) -> Batch | None:
-        """Run one item; None when none is there, or nobody wants to wait for one."""
+        """Run one item; None when none is there, nobody wants to wait for one, or it is to rest."""
         if not self._items or timeout == 0:
             return None
-        index, item = self._items.popleft()
-        self._current = item
-        attempt, run = 1, self._run if self._seed is None else self._run_seeded
-        while True:
-            began = clock()
-            try:
-                value = run(index, attempt, item)
-            except KeyboardInterrupt:
-                raise  # in this process it is the user's
-            except BaseException as error:  # whatever it is, it is that item's
-                self._note(index, began)
-                if not self._is_retried(error, attempt):
-                    return self._failed(error, index, attempt)
-            else:
-                self._note(index, began)
-                return Batch(index, [value])
-            time.sleep(self._policy.delay(attempt))
-            attempt += 1
+        index, item = self._current = self._items[0]
+        attempt = 1
+        if self._resting is not None:
+            until, attempt = self._resting
+            left = max(0.0, until - time.monotonic())
+            time.sleep(left if timeout is None else min(left, timeout))
+            if timeout is not None and timeout < left:
+                return None
+        run = self._run if self._seed is None else self._run_seeded
+        began = clock()
+        try:
+            value = run(index, attempt, item)
+        except KeyboardInterrupt:
+            raise  # in this process it is the user's
+        except BaseException as error:  # whatever it is, it is that item's
+            self._note(index, began)
+            if self._is_retried(error, attempt):
+                self._resting = time.monotonic() + self._policy.delay(attempt), attempt + 1
+                return None
+            self._leave()
+            return self._failed(error, index, attempt)
+        self._note(index, began)
+        self._leave()
+        return Batch(index, [value])
+
+    def _leave(self) -> None:
+        """The first item is done."""
+        if self._items:  # else the item itself has ended the call
+            self._items.popleft()
+        self._resting = None
 
     def _run(self, index: int, attempt: int, item: Any) -> Any:
         """In a copy of the caller's context: what the item sets there is gone with it."""

@@ -109,7 +109,7 @@ def kill(engine: Engine, future: Future[Any]) -> bool:
             f" not {type(given).__name__}"
         )
     if not isinstance(future, PoolFuture):
-        raise ValueError("this future belongs to another executor: ask that one")
+        raise ValueError("this future belongs to another executor: ask that one")  # noqa: TRY004 - as for another pool
     call = future.call
     if call is None or not future.running():
         return False

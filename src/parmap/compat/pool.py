@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar
 
 from parmap import options
@@ -16,6 +15,7 @@ from parmap.mapping import parallel_imap, parallel_map, parallel_starmap
 from parmap.pool import Pool as ExecutorPool
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
     from multiprocessing.context import BaseContext
     from types import TracebackType
 
