@@ -188,7 +188,7 @@ class WorkerGroup:
         """Pickle what the worker shall run; nothing has started yet."""
         number = next(self._numbers)
         codec = Codec("to worker")
-        function = codec.dumps(Bound(fn, tuple(args), kwargs), "call")
+        function = codec.dumps(Bound(fn, tuple(args), kwargs), "")
         title = name or f"{getattr(fn, '__name__', type(fn).__name__)}-{number}"
         return Seat(number, title, function, codec, may_restart=restart is not None)
 

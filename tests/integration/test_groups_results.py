@@ -232,6 +232,17 @@ def test_what_is_no_worker_and_no_timeout_is_refused():
         assert worker.result(-1) == 1
 
 
+@EVERY_METHOD
+def test_a_worker_has_a_pid_as_soon_as_it_was_started(gate, method):
+    with WorkerGroup(start_method=method) as group:
+        worker = group.start(gate.wait)
+        pid = worker.pid
+        assert pid is not None
+        assert alive(pid)
+        gate.open()
+    assert worker.pid == pid
+
+
 @pytest.mark.parametrize("ours", ["name", "restart"])
 def test_a_parameter_of_the_function_with_a_name_of_ours_is_refused(ours):
     namespace: dict[str, Any] = {}

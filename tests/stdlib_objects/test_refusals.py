@@ -77,14 +77,16 @@ def test_the_path_is_found_wherever_the_object_is() -> None:
 
     group = WorkerGroup()
     with group:
-        assert path_of(lambda: group.start(len, [lock])) == "call.args[0][0]"
+        assert path_of(lambda: group.start(len, [lock])) == "args[0][0]"
     with Pool(1) as pool:
-        assert path_of(lambda: pool.submit(len, [lock]).result()) == "call.args[0][0]"
-        assert path_of(lambda: pool.submit(use).result()) == "call.fn.__closure__['lock']"
+        assert path_of(lambda: pool.submit(len, [lock]).result()) == "args[0][0]"
+        assert path_of(lambda: pool.submit(use).result()) == "fn.__closure__['lock']"
+        assert path_of(lambda: pool.submit(print, file=lock).result()) == "kwargs['file']"
         partial = functools.partial(max, key=lock)
-        assert path_of(lambda: pool.submit(partial, 1).result()) == "call.fn.keywords['key']"
-    assert path_of(lambda: Pool(1, None, print, (1, lock))) == "initializer[1][1]"
-    assert path_of(lambda: run_workers(lambda rank, key: 0, 1, {"k": lock})) == "call.args[1]['k']"
+        assert path_of(lambda: pool.submit(partial, 1).result()) == "fn.keywords['key']"
+    assert path_of(lambda: Pool(1, None, print, (1, lock))) == "initargs[1]"
+    assert path_of(lambda: Pool(1, None, use)) == "initializer.__closure__['lock']"
+    assert path_of(lambda: run_workers(lambda rank, key: 0, 1, {"k": lock})) == "args[1]['k']"
     assert path_of(lambda: Channel[Any]().send({"k": lock})) == "item['k']"
 
 

@@ -135,7 +135,7 @@ class SubmittedCall(RemoteCall):
         variables = carried()
         super().__init__(
             engine,
-            encode_function(codec, Bound(fn, args, kwargs), "call", limits, variables),
+            encode_function(codec, Bound(fn, args, kwargs), "", limits, variables),
             star=True,
             cap=1,
             chunksize=1,

@@ -74,6 +74,10 @@ class Seat:
         """Whether it has ended."""
         return self.settled is not None
 
+    def has_begun(self) -> bool:
+        """Whether it has, or had, a process; or never will have one."""
+        return self.pid is not None or self.settled is not None
+
     @property
     def was_stopped(self) -> bool:
         """Whether the group has told it to go before it was done."""

@@ -43,8 +43,15 @@ class Worker(Generic[R]):
 
     @property
     def pid(self) -> int | None:
-        """The id of its process; of the latest one if it was started again; None before the first."""
-        return self._seat.pid
+        """The id of its process; of the latest one if it was started again.
+
+        Waits until it has been started (milliseconds).  None if it was not: the system refused, or
+        the group had come to its end.
+        """
+        seat = self._seat
+        if seat.pid is None:
+            self._group.wait(seat, seat.has_begun, None)
+        return seat.pid
 
     @property
     def exitcode(self) -> int | None:
@@ -115,7 +122,7 @@ class Worker(Generic[R]):
     def __repr__(self) -> str:
         settled = self._seat.settled
         if settled is None:
-            return f"<Worker {self.name}: running, pid {self.pid}>"
+            return f"<Worker {self.name}: running, pid {self._seat.pid}>"
         return f"<Worker {self.name}: {settled.end.value}, exit code {settled.exitcode}>"
 
 

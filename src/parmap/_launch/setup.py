@@ -10,6 +10,7 @@ from parmap._cpus import share
 from parmap._wire import frames as fr
 from parmap._wire.frames import Frame
 from parmap._wire.pickling import Codec, Encoded
+from parmap.errors import SerializationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +34,7 @@ class Setup:
         self._memory = memory
         self._initializer: Encoded | None = None
         if initializer is not None:
-            self._initializer = Codec("to worker").dumps((initializer, initargs), "initializer")
+            self._initializer = _encoded(initializer, initargs)
 
     def __del__(self) -> None:
         # No worker will be started any more: what its arguments kept open (ends of channels) goes.
@@ -47,6 +48,16 @@ class Setup:
             return Frame(fr.SETUP, segments=[head])
         initializer = self._initializer
         return Frame(fr.SETUP, segments=[head, *initializer.segments], fds=initializer.fds)
+
+
+def _encoded(initializer: Callable[..., object], initargs: tuple[Any, ...]) -> Encoded:
+    try:
+        return Codec("to worker").dumps((initializer, initargs), "")
+    except SerializationError as error:
+        path = error.path or ""  # in the pair
+        name = "initargs" if path.startswith("[1]") else "initializer"
+        error.path = name + path[3:] if path.startswith("[") else name
+        raise
 
 
 def introduction(

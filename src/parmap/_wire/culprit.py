@@ -44,14 +44,17 @@ _CURES = {
 
 
 def refusal(codec: Codec, obj: object, what: str, error: BaseException) -> SerializationError:
-    """Return the error to raise for `obj`, which `error` has kept from being pickled."""
+    """Return the error to raise for `obj`, which `error` has kept from being pickled.
+
+    `what` is empty for a call, whose parts the user knows by names of their own.
+    """
     trail: list[object] = []
     # Out of memory, a second attempt will not help.
     if codec.search_seconds > 0 and not isinstance(error, MemoryError):
         began = perf_counter()
         trail = find_trail(obj, codec.scope, min(SECONDS, codec.search_seconds))
         codec.search_seconds -= perf_counter() - began
-    path = what + path_along(trail)
+    path = (what + path_along(trail)).removeprefix(".") or "call"
     reason = _text_of(error)
     cure = _CURES.get(_name_of(type(trail[-1]))) if trail else None
     if cure is not None:

@@ -264,7 +264,10 @@ class Codec:
         self.scope.bequeath()
 
     def dumps(self, obj: object, what: str = "fn") -> Encoded:
-        """Pickle `obj`; `what` names it in the path of the `SerializationError` of a failure."""
+        """Pickle `obj`; `what` names it in the path of the `SerializationError` of a failure.
+
+        Empty: its attributes stand for themselves there.
+        """
         sink = FdSink()
         try:
             with exporting(sink):
