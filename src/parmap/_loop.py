@@ -235,8 +235,8 @@ class Loop(Generic[E, C]):
 
     def _drive(self, done: Callable[[], bool], timeout: float | None, hold: Hold) -> None:
         try:
+            self._catch_up()  # which may be all that there was to do
             if timeout is None:
-                self._catch_up()
                 while not (done() or hold.noted or self._is_ending):
                     self._turn()
             else:

@@ -151,8 +151,12 @@ def test_a_handle_is_refused_with_a_sentence_where_the_engine_pickles(engine):
     if isinstance(engine, ThreadPoolExecutor):
         assert parallel_map(type, [channel], pool=engine) == [Channel]
         return
-    with pytest.raises(SerializationError, match=r"parmap's own workers"):
+    with pytest.raises(SerializationError, match=r"parmap's own workers") as caught:
         parallel_map(identity, [channel], pool=engine)
+    assert (caught.value.path, caught.value.direction) == ("args[0]", "to worker")
+    with pytest.raises(SerializationError, match=r"parmap's own workers") as caught:
+        parallel_map(lambda _: Channel(), [1], pool=engine)
+    assert (caught.value.path, caught.value.direction) == ("result", "to caller")
 
 
 def test_progress_counts_items(engine):

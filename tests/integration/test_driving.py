@@ -264,6 +264,25 @@ def test_a_short_map_waits_for_the_callers_surroundings(pool, monkeypatch):
             assert parallel_map(os.getenv, ["PARMAP_TEST_SHORT"], pool=pool) == [value]
 
 
+def test_a_call_with_nothing_to_run_waits_for_nobody(pool, monkeypatch):
+    """Its end is there as soon as the loop has heard of it; with a timeout it was waited for, too."""
+    driver, wait = pool._driver, pool._driver._crew.wait
+    waited: list[float | None] = []
+
+    def watched(patience):
+        if threading.current_thread() is threading.main_thread() and not driver._calls:
+            waited.append(patience)
+            return []
+        return wait(patience)
+
+    monkeypatch.setattr(driver._crew, "wait", watched)
+    for _ in range(30):
+        parallel_map(double, [1], pool=pool)  # its caller drives, and leaves a free wheel behind
+        assert parallel_map(double, [], timeout=LIMIT, pool=pool) == []
+        assert list(parallel_imap(double, [], timeout=LIMIT, pool=pool)) == []
+    assert not waited
+
+
 def test_idle_workers_stay_while_short_maps_come():
     with Pool(1) as pool:
         pids = {pid for _ in range(50) for pid in parallel_map(pid_of, [0], pool=pool)}

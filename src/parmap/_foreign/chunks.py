@@ -15,7 +15,7 @@ import threading
 import time
 from collections import OrderedDict
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from parmap import _nesting
 from parmap._calls.remote import encode_function, has_terms
@@ -78,7 +78,7 @@ class Function:
             if self._encoded is None:
                 limits = Limits(seed=self.seed)
                 self._encoded = encode_function(self.codec, self.fn, "fn", limits, self._carried)
-                _refuse_handles(self._encoded.fds, "fn")
+                _refuse_handles(self._encoded.fds, "to worker", "fn")
             return self._encoded
 
     @property
@@ -145,7 +145,7 @@ class Chunk:
         encoded = function.encoded()
         payload = pack_values(self._items, function.codec, lambda _: what)
         try:
-            _refuse_handles(payload.fds, what)
+            _refuse_handles(payload.fds, "to worker", what)
         finally:
             payload.close()
         return _run_there, (
@@ -189,7 +189,7 @@ class Outcomes:
         else:
             payload = pack_values(self.values, codec, _result)
         try:
-            _refuse_handles(payload.fds, "result")
+            _refuse_handles(payload.fds, "to caller", "result")
         finally:
             payload.close()
         segments = payload.whole()
@@ -287,10 +287,13 @@ def _without_our_frames(error: BaseException) -> BaseException:
     return error
 
 
-def _refuse_handles(fds: Sequence[int], what: str) -> None:
+def _refuse_handles(
+    fds: Sequence[int], direction: Literal["to worker", "to caller"], what: str
+) -> None:
     if fds:
         raise SerializationError(
-            f"{what} holds a channel, a lock or shared state: those travel to parmap's own workers"
-            " and through parmap's channels, not through another engine; use a parmap.Pool",
+            "it holds a channel, a lock or shared state: those travel to parmap's own workers and"
+            " through parmap's channels, not through another engine; use a parmap.Pool",
+            direction=direction,
             path=what,
         )
