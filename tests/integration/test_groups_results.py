@@ -28,7 +28,7 @@ from parmap import (
 )
 from support import group_tasks as tasks
 from support.gates import Diary, Gate, alive, wait_until, wait_until_dead
-from support.tasks import START_METHODS, identity
+from support.tasks import START_METHODS, identity, segfault
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="POSIX only")
 EVERY_METHOD = pytest.mark.parametrize("method", START_METHODS)
@@ -322,6 +322,21 @@ def test_why_it_died_is_told_in_words():
     assert isinstance(error, WorkerLostError)
     assert "worker victim was killed by SIGKILL" in str(error)
     assert (error.exitcode, error.signal, error.attempts, error.index) == (-9, "SIGKILL", 1, 0)
+    assert error.peak_rss is not None
+    assert error.peak_rss > 1 << 20
+    assert error.oom_kills in (0, None)  # None where the kernel does not tell
+
+
+@EVERY_METHOD
+def test_the_last_stack_of_one_that_crashed_is_shown(method):
+    with pytest.raises(TaskErrorGroup) as info, WorkerGroup(start_method=method) as group:
+        group.start(segfault)
+
+    (error,) = info.value.exceptions
+    assert isinstance(error, WorkerLostError)
+    assert error.stack is not None
+    assert "in segfault" in error.stack
+    assert error.stack in str(error)
 
 
 # ---------------------------------------------------------------------- a Worker from outside

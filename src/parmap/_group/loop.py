@@ -192,6 +192,7 @@ class GroupLoop(Loop[sup.Event, sup.Command]):
     def _bury(self, peer: Peer, exitcode: int | None, running: int) -> None:
         seat = next(number for number, known in self._peers.items() if known is peer)
         del self._peers[seat]
+        self._seats[seat].dead = peer
         self._tell(sup.Died(seat, exitcode))
 
     # ------------------------------------------------------------------ what the core commands

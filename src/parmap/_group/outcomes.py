@@ -131,11 +131,18 @@ def _failure(seat: Seat) -> TaskFailure:
         case End.NOT_STARTED:
             error = start_refused(f"worker {seat.name} could not be started: {settled.payload}")
         case _:
-            words = death_in_words(settled.exitcode)
+            dead = seat.dead
+            oom_kills = None if dead is None else dead.oom_kills
+            words = death_in_words(settled.exitcode, oom_kills=oom_kills)
             error = WorkerLostError(
-                f"worker {seat.name} {words}, before its function returned",
-                index=seat.number - 1, exitcode=settled.exitcode, attempts=settled.attempts,
-            )  # fmt: skip
+                f"worker {seat.name} {words}; its function had not returned",
+                index=seat.number - 1,
+                exitcode=settled.exitcode,
+                attempts=settled.attempts,
+                stack=None if dead is None else dead.stack,
+                peak_rss=None if dead is None else dead.peak_rss,
+                oom_kills=oom_kills,
+            )
     add_note(error, f"parmap: worker {seat.name} (pid {seat.pid}), attempt {settled.attempts}")
     failure = TaskFailure(seat.number - 1, error, settled.attempts)
     attach_failure(error, failure)

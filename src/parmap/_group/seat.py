@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from parmap._calls.news import Report
     from parmap._core.supervision import Settle
+    from parmap._launch.peer import Peer
     from parmap._loop import Claims
     from parmap._wire.pickling import Codec, Encoded
     from parmap.errors import TaskFailure, WorkerLostError
@@ -52,6 +53,7 @@ class Seat:
         self._owner = os.getpid()
         self.starts = 0
         self.pid: int | None = None
+        self.dead: Peer | None = None  # its last process, once that is
         self.settled: Settle | None = None
         self.notice: Report | None = None  # the latest that it said of being ready
         self.parked: Claims | None = None  # what its only thread has been waiting for, for long
