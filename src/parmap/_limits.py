@@ -50,13 +50,10 @@ class Retry:
 
     def __post_init__(self) -> None:
         check_count("attempts", self.attempts, least=1)
-        classes = (self.on,)
-        if isinstance(self.on, Iterable) and not isinstance(self.on, str):
-            classes = self.on
-        classes = tuple(classes)
+        several = isinstance(self.on, Iterable) and not isinstance(self.on, str)
+        classes: tuple[object, ...] = tuple(self.on) if several else (self.on,)  # type: ignore[arg-type]
         for cls in classes:
-            given: object = cls
-            if not (isinstance(given, type) and issubclass(given, BaseException)):
+            if not (isinstance(cls, type) and issubclass(cls, BaseException)):
                 raise TypeError(f"on must be classes of exceptions, not {short_repr(cls)}")
         object.__setattr__(self, "on", classes)
         check_seconds("first_delay", self.first_delay)

@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal, NoReturn, SupportsIndex
 
 from parmap import _nesting
@@ -110,17 +111,21 @@ def _is_number_in_quotes(value: object) -> bool:
 
 def check_seconds(name: str, value: object, *, unit: str = " of seconds") -> float:
     """A duration: a finite number of seconds, not negative."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, Real):  # NumPy's are, too
         raise TypeError(f"{name} must be a number{unit}, not {type(value).__name__}")
-    if not 0 <= value < math.inf:
-        raise ValueError(f"{name} must be a finite number{unit} from 0 on, not {value}")
-    return float(value)
+    try:
+        seconds = float(value)
+    except OverflowError:  # an int
+        seconds = math.inf
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"{name} must be a finite number{unit} from 0 on, not {short_repr(value)}")
+    return seconds
 
 
 def check_wait(timeout: object) -> None:
     """How long to wait: any number (negative: not at all, as in the standard library), or None."""
     if timeout is not None:
-        if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        if isinstance(timeout, bool) or not isinstance(timeout, Real):
             raise TypeError(
                 f"timeout must be a number of seconds or None, not {type(timeout).__name__}"
             )

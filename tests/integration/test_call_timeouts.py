@@ -6,19 +6,26 @@ from __future__ import annotations
 
 import itertools
 import time
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+from typing import Any
 
+import numpy as np
 import pytest
 
 from parmap import (
     CallTimeoutError,
+    Pool,
+    Retry,
     TaskFailure,
+    WorkerGroup,
     failure_of,
     parallel_imap,
     parallel_map,
     parallel_starmap,
 )
 from support.gates import Gate, kept_pool
-from support.tasks import double
+from support.tasks import double, fail
 
 FOREVER = 600
 
@@ -130,3 +137,35 @@ def test_no_time_at_all_is_enough_for_what_is_inline():
 def test_a_timeout_that_is_none_is_refused_at_the_door(value):
     with pytest.raises((TypeError, ValueError), match="timeout"):
         parallel_map(double, [1], timeout=value)
+
+
+@pytest.mark.parametrize("seconds", [1e7, 1e12, 1e300])
+def test_limits_that_lie_far_off_are_no_trouble(seconds):
+    """A month is more than a selector can wait for, and 300 years more than a lock can."""
+    rest = Retry(2, on=ValueError, first_delay=seconds, max_delay=seconds)
+
+    def nap(x):
+        time.sleep(0.05)  # so that there is a wait
+        return x
+
+    with Pool(1) as pool, ThreadPoolExecutor(1) as threads:
+        assert parallel_map(nap, [1], task_timeout=seconds, timeout=seconds, pool=pool) == [1]
+        assert list(parallel_imap(nap, [1], timeout=seconds, pool=pool)) == [1]
+        assert list(pool.map(nap, [1], timeout=seconds)) == [1]
+        assert pool.options(task_timeout=seconds).submit(nap, 1).result(1e8) == 1
+        assert parallel_map(nap, [1], timeout=seconds, pool=threads) == [1]
+        for engine in (pool, threads):
+            with pytest.raises(CallTimeoutError):
+                parallel_map(fail, [1], retry=rest, timeout=0.1, pool=engine)
+    with WorkerGroup(grace=seconds) as group:
+        worker = group.start(nap, 1)
+        assert worker.join(seconds)
+        assert worker.result(seconds) == 1
+
+
+def test_a_limit_may_be_any_real_number():
+    numbers: list[Any] = [np.float32(50), np.int64(50), Fraction(50)]
+    for number in numbers:
+        assert parallel_map(abs, [-1], timeout=number, max_workers=0) == [1]
+    with pytest.raises(ValueError, match="finite"):
+        parallel_map(abs, [-1], timeout=10**400, max_workers=0)

@@ -158,8 +158,12 @@ def test_the_timeout_of_the_call_is_kept_where_an_item_rests_between_two_attempt
 
 def test_an_item_may_close_the_stream_that_it_is_of():
     ran = []
-    results = parallel_imap(lambda x: (ran.append(x), results.close()), range(3), max_workers=0)
 
+    def close(x):
+        ran.append(x)
+        results.close()
+
+    results = parallel_imap(close, range(3), max_workers=0)
     list(results)
 
     assert ran == [0]

@@ -81,7 +81,7 @@ def test_the_path_is_found_wherever_the_object_is() -> None:
     with Pool(1) as pool:
         assert path_of(lambda: pool.submit(len, [lock]).result()) == "args[0][0]"
         assert path_of(lambda: pool.submit(use).result()) == "fn.__closure__['lock']"
-        assert path_of(lambda: pool.submit(print, file=lock).result()) == "kwargs['file']"
+        assert path_of(lambda: pool.submit(dict, file=lock).result()) == "kwargs['file']"
         partial = functools.partial(max, key=lock)
         assert path_of(lambda: pool.submit(partial, 1).result()) == "fn.keywords['key']"
     assert path_of(lambda: Pool(1, None, print, (1, lock))) == "initargs[1]"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from parmap._core.deadlines import LONGEST_WAIT
 from parmap.errors import CallTimeoutError, TaskFailure
 
 
@@ -24,7 +25,7 @@ class Deadline:
         """Wait so long (None: for ever), but not beyond the deadline."""
         if self._at is None:
             return wait
-        left = max(0.0, self._at - time.monotonic())
+        left = max(0.0, min(self._at - time.monotonic(), LONGEST_WAIT))
         return left if wait is None else min(wait, left)
 
     def error(self, results: list[object] | None = None) -> CallTimeoutError:

@@ -15,6 +15,7 @@ from parmap import _nesting
 from parmap._calls.futures import CallFuture
 from parmap._calls.outcomes import Batch, Reader
 from parmap._calls.recording import clock
+from parmap._core.deadlines import LONGEST_WAIT
 from parmap._core.events import OnFailure
 from parmap._limits import NO_LIMITS, Limits
 from parmap._wire.pickling import Codec
@@ -88,8 +89,9 @@ class InlineSource:
         if self._resting is not None:
             until, attempt = self._resting
             left = max(0.0, until - time.monotonic())
-            time.sleep(left if timeout is None else min(left, timeout))
-            if timeout is not None and timeout < left:
+            longest = LONGEST_WAIT if timeout is None else timeout
+            time.sleep(min(left, longest))
+            if longest < left:
                 return None
         run = self._run if self._seed is None else self._run_seeded
         began = clock()

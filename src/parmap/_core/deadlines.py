@@ -23,6 +23,9 @@ LOOKS = 8  # at chunks of tiny items, within the time that one of them may take
 # A worker that has a chunk and begins nothing of it for so long is broken: stopped by somebody, or
 # stuck in an import.  As long as the start of a worker may take.
 BEGIN_WITHIN = 120.0
+# Seconds that are waited for at a time, however far off a deadline is: selectors take no more than
+# 2**31 milliseconds, locks and queues of some systems not much more.
+LONGEST_WAIT = 1e6
 
 
 @dataclass(slots=True)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from parmap._calls.outcomes import Batch, Failed, Reader
 from parmap._core.chunking import TARGET_SECONDS, ChunkSizer
+from parmap._core.deadlines import LONGEST_WAIT
 from parmap._core.events import OnFailure
 from parmap._foreign.chunks import Chunk, Function, Outcomes, Raised, Wanted
 from parmap._limits import NO_LIMITS, Limits
@@ -125,7 +126,7 @@ class ForeignSource:
 
     def _take(self, until: float | None) -> bool:
         """Deal with the next chunk that is done; False if none is until then."""
-        left = None if until is None else until - time.monotonic()
+        left = None if until is None else min(until - time.monotonic(), LONGEST_WAIT)
         try:
             future = self._done.get(timeout=None if left is None else max(0.0, left))
         except Empty:

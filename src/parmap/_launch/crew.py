@@ -9,6 +9,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from parmap._core.deadlines import LONGEST_WAIT
 from parmap._launch.ear import Ear
 from parmap._launch.peer import Peer
 from parmap._memory.host import close_quietly, make_pipe, passes_descriptors
@@ -84,7 +85,8 @@ class Crew:
         A death is told only after all that this worker had said.
         """
         dead: list[Peer] = []
-        for key, _ in self._selector.select(timeout):
+        longest = None if timeout is None else min(timeout, LONGEST_WAIT)
+        for key, _ in self._selector.select(longest):
             peer = key.data
             if peer is None:
                 self._drain_wake_pipe()
