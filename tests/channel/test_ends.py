@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from parmap import Pool
+from parmap._channel import local
+from parmap._channel.core import SENDER
 from parmap.channel import Channel, Duplex, Receiver, Sender, select
 from parmap.errors import (
     BrokenChannelError,
@@ -1641,3 +1643,45 @@ def test_interrupted_anywhere_a_channel_stays_usable(rng, interrupts):
         with pytest.raises(ChannelFull):
             sender.try_send(3)
         assert receiver.receive_many(10) == [0, 1, 2]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_fork_in_the_midst_of_opening_an_end_inherits_none_that_it_does_not_know(monkeypatch):
+    channel = Channel[Any]()
+    core, stay, left = channel._neutral.core, os.pipe(), os.pipe()
+    sender = local.End(core, SENDER).use()
+    presence = core.presences[SENDER]
+    children: list[int] = []
+
+    def fork():
+        if (pid := os.fork()) == 0:
+            local.leave_all_to_parent()
+            os.write(left[1], b"x")
+            os.close(stay[1])
+            os.read(stay[0], 1)
+            os._exit(0)
+        children.append(pid)
+
+    forking = threading.Thread(target=fork)
+
+    def join():
+        fd = real()
+        forking.start()
+        forking.join(0.3)  # it has the time to fork, and must not
+        return fd
+
+    real = presence.join
+    monkeypatch.setattr(type(presence), "join", lambda self: join())
+    second = sender.clone()
+    monkeypatch.undo()
+    forking.join()
+    os.read(left[0], 1)
+    sender.close()
+    second.close()
+    try:
+        assert not presence.anyone()
+    finally:
+        os.close(stay[1])
+        os.waitpid(children[0], 0)
+        for fd in (stay[0], *left):
+            os.close(fd)

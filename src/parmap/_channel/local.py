@@ -58,7 +58,8 @@ class End:
 
     def clone(self) -> End:
         """Return another end of the same side."""
-        return End(self.core, self.role, self.use().core.join(self.role))
+        with _joining:
+            return End(self.core, self.role, self.use().core.join(self.role))
 
     def sends_to(self, core: Core) -> bool:
         """Whether it counts as a sender of that channel now."""
@@ -123,7 +124,8 @@ class Neutral:
 def is_ours_to_end(core: Core) -> bool:
     """Whether this process alone keeps a stream open: by its ends, or because there never was one."""
     ours = [e for weak in list(_ends.values()) if (e := weak()) is not None and e.sends_to(core)]
-    return core.ring.locked(_is_nobody_else_there, core, ours)
+    with _joining:
+        return core.ring.locked(_is_nobody_else_there, core, ours)
 
 
 def _is_nobody_else_there(core: Core, ours: list[End]) -> bool:
@@ -164,6 +166,8 @@ def leave_all_to_parent() -> None:
 # All ends of this process, for the fork handlers.
 _ends: dict[int, ref[End]] = {}
 _finalizing = sys.is_finalizing
+# Held while a descriptor is opened that no end has yet, and while this process is forked: the child
+# would inherit one that it does not know of, and keep the stream open.
 _joining = RLock()
 
 
@@ -173,6 +177,14 @@ def _forget_end(key: int) -> Callable[[ref[End]], None]:
             del _ends[key]
 
     return forget
+
+
+def _before_fork() -> None:
+    _joining.acquire()
+
+
+def _after_fork_in_parent() -> None:
+    _joining.release()
 
 
 def _after_fork_in_child() -> None:
@@ -187,4 +199,8 @@ def _after_fork_in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )
