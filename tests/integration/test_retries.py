@@ -221,6 +221,23 @@ def test_what_cannot_be_sent_is_told_with_its_path():
         parallel_map(lambda x: lock, [1], retry=2)
 
 
+@pytest.mark.parametrize("runs", [1, 2, 3])
+def test_among_many_tiny_items_one_that_kills_is_run_no_more_often_than_was_said(tmp_path, runs):
+    diary = Diary(tmp_path / "diary")
+
+    def fn(x):
+        if x == 2500:
+            diary.write(x)
+            os._exit(3)
+        return x
+
+    results = parallel_map(fn, range(5000), max_workers=2, retry=runs, on_error="return")
+
+    assert diary.numbers() == [2500] * runs
+    assert [index for index, value in enumerate(results) if value != index] == [2500]
+    assert results[2500].attempts == runs
+
+
 def test_among_many_tiny_items_the_retried_one_is_found():
     def task(x):
         if x == 7777:

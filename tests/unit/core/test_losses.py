@@ -5,9 +5,17 @@
 from __future__ import annotations
 
 from parmap._core import events as ev
-from parmap._core.commands import Deliver, FinishCall, KillWorker, Loss, SettleLost, StopWorker
+from parmap._core.commands import (
+    Assign,
+    Deliver,
+    FinishCall,
+    KillWorker,
+    Loss,
+    SettleLost,
+    StopWorker,
+)
 from parmap._core.events import OnFailure
-from parmap._core.retry import RetryPolicy
+from parmap._core.retry import ONCE, RetryPolicy
 from parmap._core.scheduler import Scheduler
 from support.scheduling import Desk, results
 
@@ -21,6 +29,21 @@ def desk_with(retry: RetryPolicy, *, items: int = 1, chunksize: int = 1) -> Desk
     desk.tell(ev.CallOpened(1, 1, chunksize, OnFailure.CONTINUE, None, retry))
     desk.tell(ev.ItemsAdded(1, items), ev.InputEnded(1))
     return desk
+
+
+def test_where_runs_are_counted_a_death_is_known_to_its_item():
+    """Else the first one could not be charged, and the item would run once more than was said."""
+    for retry, marked in [
+        (ONCE, False),
+        (RetryPolicy(1, lost=True), True),
+        (RetryPolicy(3), False),
+    ]:
+        desk = desk_with(retry, items=5000, chunksize=100)
+        (order,) = desk.come()
+        told = desk.tell(results(order, 100, seconds=1e-6, last=True))
+        later = [each for each in told if isinstance(each, Assign)]
+        assert later
+        assert all(each.marked is marked for each in later)
 
 
 def test_a_cancel_that_crosses_a_retry_ends_the_call_at_once():
