@@ -256,12 +256,12 @@ class Driver(Loop[ev.Event, cmd.Command]):
     def _obey_about(self, peer: Peer, command: cmd.AboutWorker) -> None:
         match command:
             case cmd.DropChunks(_, chunk) | cmd.CutChunks(_, chunk):
-                peer.drop_chunks(chunk)
+                self._crew.cut(peer, chunk)
             case cmd.StopWorker():
                 peer.post(Frame(fr.STOP))
                 self._crew.flush(peer)
             case cmd.TerminateWorker():
-                peer.terminate()
+                self._crew.terminate(peer)
             case cmd.LookAt():
                 self._tell(ev.Looked(peer.number, *peer.look()))
             case cmd.EndLateWorker():

@@ -264,7 +264,7 @@ class Loop(Generic[E, C]):
             return
         self._overhearing.begin_turn()
         patience = self._patience()
-        for limit in (longest, pages.tidy()):
+        for limit in (longest, pages.tidy(), self._crew.remind()):
             if limit is not None and (patience is None or limit < patience):
                 patience = limit
         for peer, frame in self._crew.wait(patience):

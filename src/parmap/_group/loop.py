@@ -203,7 +203,7 @@ class GroupLoop(Loop[sup.Event, sup.Command]):
                 self._start(self._seats[member])
             case sup.Terminate(member):
                 if (peer := self._peers.get(member)) is not None:
-                    peer.terminate()
+                    self._crew.terminate(peer)
             case sup.Kill(member):
                 if (peer := self._peers.get(member)) is not None:
                     peer.kill()

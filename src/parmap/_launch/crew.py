@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 from parmap._core.deadlines import LONGEST_WAIT
 from parmap._launch.ear import Ear
 from parmap._launch.peer import Peer
+from parmap._launch.reminders import WAKING, Reminders
 from parmap._memory.host import close_quietly, make_pipe, passes_descriptors
 from parmap._wire import frames as fr
 from parmap._wire.frames import Frame
+from parmap._worker.hygiene import ASK_SIGNAL
 from parmap.errors import InternalError, start_refused
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ class Crew:
     def __init__(self, launcher: Launcher) -> None:
         self.members: dict[int, Peer] = {}
         self._launcher = launcher
+        self._reminders = Reminders()
         self._gate = threading.RLock()  # an object's end, at any moment, may wake as well
         self.spoken = False  # something was said, and has not been heard yet
         self._wake_end = self._waker_end = -1
@@ -154,6 +157,20 @@ class Crew:
             peer.awaits_room = peer.backlog
             wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if peer.backlog else 0)
             self._selector.modify(peer.fileno(), wanted, peer)
+
+    def cut(self, peer: Peer, chunk: int) -> None:
+        """This worker shall give back what it has not run of its chunks up to this one."""
+        peer.drop_chunks(chunk)
+        self._reminders.add(peer, ASK_SIGNAL, 0.2)
+
+    def terminate(self, peer: Peer) -> None:
+        """This worker shall stop what it runs (its `finally` blocks run), and end."""
+        peer.terminate()
+        self._reminders.add(peer, WAKING)
+
+    def remind(self) -> float | None:
+        """Send the signals that are due once more; the seconds until the next are, if any."""
+        return self._reminders.send_due(self.members)
 
     def end(self) -> None:
         """Kill who is left, and close everything."""
