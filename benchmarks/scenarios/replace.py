@@ -3,25 +3,14 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Any
 
 from benchmarks.harness import peers
+from benchmarks.harness.light import die
 from benchmarks.harness.scenario import Contestant, Job, Scenario
 
 TIMEOUT = 0.1  # seconds that an item may run
-
-
-def die(doom: str) -> float:
-    """Killed at once, late for ever, or fine; the moment at which a fine one began."""
-    if doom == "killed":
-        import signal
-
-        os.kill(os.getpid(), signal.SIGKILL)
-    if doom == "late":
-        time.sleep(60)
-    return time.perf_counter()  # one clock for all processes
 
 
 def run(job: Job) -> None:

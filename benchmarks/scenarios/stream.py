@@ -32,6 +32,8 @@ def run(job: Job) -> None:
     count = job.size(COUNT, 5_000)
     source = Source(count)
     total = most = taken = 0
+    for _ in job.peer.imap(square, iter(range(1000)), job.chunksize):
+        continue  # warm is who has done such a thing before
     with job.measured():
         began = time.perf_counter()
         results = iter(job.peer.imap(square, iter(source), job.chunksize))

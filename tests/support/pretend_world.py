@@ -105,9 +105,11 @@ class CallBook:
         if self.on_failure is not OnFailure.CONTINUE:
             self.stop(index if self.on_failure is OnFailure.FINISH_EARLIER else 0)
 
-    def charge(self, index: int, now: float, *, retried: bool) -> bool:
+    def charge(self, index: int, now: float, *, retried: bool, raised: bool = False) -> bool:
         """One more run of it came to nothing; True if it is to be run again."""
-        failed = self.attempts[index] = self.attempts.get(index, 0) + 1
+        # What ends a worker and was suspected of that before has done it then, too.
+        before = int(index in self.suspects and self.retry.attempts > 1 and not raised)
+        failed = self.attempts[index] = self.attempts.get(index, before) + 1
         self.begun.pop(index, None)
         if not retried or failed >= self.retry.attempts:
             return False
@@ -642,7 +644,7 @@ class World:
         book.free_deaths = 0
         again = False
         if event.retried and not process.disowned and event.first < book.stop_at:
-            again = book.charge(event.first, self.now, retried=True)
+            again = book.charge(event.first, self.now, retried=True, raised=True)
         self._delivery = event.count > 0 and not again
         if event.last:
             process.held.popleft()

@@ -64,14 +64,16 @@ class Losses(Books):
         self.tally.late += late
         self.tally.lost += not late
         retried = not worker.killed and (book.retry.late if late else book.retry.lost)
-        if self._count_attempt(book, index, retried=retried):
+        suspected = worker.chunks[0].solo and index not in book.attempts
+        runs = book.retry.of_suspects if suspected else 1
+        if self._count_attempt(book, index, retried=retried, runs=runs):
             return
         why = Loss.KILLED if worker.killed else Loss.LATE if late else Loss.DIED
         self._settle_lost(book, index, event.who, event.exitcode, why)
 
-    def _count_attempt(self, book: Call, index: int, *, retried: bool) -> bool:
+    def _count_attempt(self, book: Call, index: int, *, retried: bool, runs: int = 1) -> bool:
         """This item has come to nothing once more.  True if it is run again; it rests until then."""
-        failed = book.attempts[index] = book.attempts.get(index, 0) + 1
+        failed = book.attempts[index] = book.attempts.get(index, 0) + runs
         if not retried or failed >= book.retry.attempts:
             return False
         self.tally.retried += 1

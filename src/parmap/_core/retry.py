@@ -27,6 +27,18 @@ class RetryPolicy:
     lost: bool = False
     late: bool = False
 
+    @property
+    def is_strict(self) -> bool:
+        """Whether an item that ends a worker has had its only run with that, and so has to be known."""
+        return self.attempts == 1 and (self.lost or self.late)
+
+    @property
+    def of_suspects(self) -> int:
+        """The runs of an item that was alone when it ended a worker, because it was suspected before:
+        to have run no more often than was said, it is taken to have been the one.  Who asks for no
+        retries is not told of two."""
+        return 2 if self.attempts > 1 else 1
+
     def delay(self, failed: int) -> float:
         """Seconds to rest after so many failed attempts (at least one)."""
         try:

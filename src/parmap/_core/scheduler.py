@@ -316,9 +316,8 @@ class Scheduler(Losses):
 
     def _assign(self, book: Call, worker: Worker) -> None:
         piece = book.take(self._share(book), worker.tasks_left)
-        # Where runs are counted, a death has to be known to its item at once.
-        counted = book.retry.lost or book.retry.late
-        marked = piece.solo or counted or book.sizer.marks(piece.stop - piece.start)
+        size = piece.stop - piece.start
+        marked = piece.solo or book.retry.is_strict or book.sizer.marks(size)
         attempt = book.attempts.get(piece.start, 0) + 1 if piece.solo else 1
         chunk = Chunk(
             next(self._ids), book.id, piece.start, piece.stop, marked, piece.solo, attempt

@@ -31,12 +31,13 @@ def desk_with(retry: RetryPolicy, *, items: int = 1, chunksize: int = 1) -> Desk
     return desk
 
 
-def test_where_runs_are_counted_a_death_is_known_to_its_item():
-    """Else the first one could not be charged, and the item would run once more than was said."""
+def test_an_item_that_may_run_once_is_marked_however_tiny():
+    """Else its worker's death could not be charged, and it would run again, to find out."""
     for retry, marked in [
         (ONCE, False),
         (RetryPolicy(1, lost=True), True),
-        (RetryPolicy(3), False),
+        (RetryPolicy(1), False),
+        (RetryPolicy(3, lost=True), False),
     ]:
         desk = desk_with(retry, items=5000, chunksize=100)
         (order,) = desk.come()
