@@ -39,17 +39,27 @@ class NamedPresence(Presence):
     @classmethod
     def create(cls) -> Presence:
         """Return that of a side with nobody on it."""
-        from parmap._memory.namedlock import _folder
+        while (made := cls._made()) is None:
+            continue  # a sweeper was faster: until the pipe is locked, it looks like one left behind
+        return made
 
-        path = f"{_folder()}/ends-{os.getpid()}-{os.urandom(8).hex()}"
+    @classmethod
+    def _made(cls) -> Presence | None:
+        """A new one; None if its name was swept away meanwhile."""
+        from parmap._memory.namedlock import is_named, private_folder
+
+        path = f"{private_folder()}/ends-{os.getpid()}-{os.urandom(8).hex()}"
         try:
             os.mkfifo(path, 0o600)
-            fd = lift(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+            fd = _open_to_look(path)
         except OSError as error:
             too_many(error)
+        if fd is None:
+            return None
         # Of the open file, so all who get the descriptor hold it.
         fcntl.flock(fd, fcntl.LOCK_SH)
-        return cls(fd, path)
+        made = cls(fd, path)
+        return made if is_named(path, fd) else None
 
     def anyone(self) -> bool:
         """Whether an end is open, or on its way."""
@@ -85,11 +95,21 @@ def arrive(ticket: tuple[Ticket, str]) -> NamedPresence:
     return NamedPresence(import_fd(ticket[0]), ticket[1])
 
 
+def _open_to_look(path: str) -> int | None:
+    """Open the reading end of a pipe; None if there is no such name."""
+    try:
+        return lift(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+    except FileNotFoundError:
+        return None
+
+
 def _remove_unused(path: str) -> None:
     """Remove the name if nobody has the pipe open."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = _open_to_look(path)
     except OSError:
+        return
+    if fd is None:
         return
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -58,7 +58,7 @@ class NamedLock:
                 fcntl.flock(self._fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return False
-            if _names(self._path, self._fd):
+            if is_named(self._path, self._fd):
                 return True
             self._close()  # swept away meanwhile: others will lock a new file of this name
 
@@ -96,7 +96,7 @@ _mutex = allocate_lock()
 
 def named_lock_of(segment: Segment, offset: int) -> NamedLock:
     """Return this process's lock of that name; all locks at that place share it."""
-    path = f"{_folder()}/{segment.key[0]:x}-{segment.key[1]:x}-{offset:x}"
+    path = f"{private_folder()}/{segment.key[0]:x}-{segment.key[1]:x}-{offset:x}"
     with _mutex:
         known = _locks.get(path)
         lock = None if known is None else known()
@@ -111,7 +111,7 @@ def named_lock_of(segment: Segment, offset: int) -> NamedLock:
 _swept = False
 
 
-def _folder() -> str:
+def private_folder() -> str:
     """Return the private folder of lock files; this process's first visit sweeps it."""
     global _swept
     import tempfile
@@ -149,14 +149,15 @@ def _remove_unused(path: str, fd: int) -> None:
     """Remove the file unless somebody holds its lock now, and close it."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if _names(path, fd):
+        if is_named(path, fd):
             os.unlink(path)
     except OSError:
         pass
     close_quietly(fd)
 
 
-def _names(path: str, fd: int) -> bool:
+def is_named(path: str, fd: int) -> bool:
+    """Whether the name still means the file that is open."""
     try:
         named, opened = os.stat(path), os.fstat(fd)
     except FileNotFoundError:
