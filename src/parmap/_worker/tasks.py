@@ -52,8 +52,8 @@ class ChunkRun:
 
     __slots__ = (
         "_ahead", "_call", "_codec", "_control", "_frame", "_has_errors", "_inside", "_items",
-        "_link", "_outcomes", "_reported", "_rest", "_seeding", "_since", "_skip", "_stops",
-        "_terms", "pid",
+        "_link", "_outcomes", "_reported", "_rest", "_seeding", "_since", "_size", "_skip", "_stops",
+        "_terms", "_unsaid", "pid",
     )  # fmt: skip
 
     def __init__(
@@ -76,7 +76,9 @@ class ChunkRun:
         self._control = control
         self._inside = False  # among the items, and so able to say which one it is
         self._items: list[Any] = items if type(items) is list else list(items)
+        self._size = len(self._items)
         self._rest: Iterator[Any] = iter(self._items)
+        self._unsaid = [fr.CUT]  # the parent is told once; what takes it out is one step of C
         self._stops = frame.flags & fr.FLAG_STOP_ON_FAILURE
         self._outcomes: list[Any] = []  # since the last report
         self._has_errors = False  # among them
@@ -175,34 +177,35 @@ class ChunkRun:
         self._cut()  # the signal may have come before
 
     def _cut(self) -> bool:
-        """Take away what has not begun, if the parent wants it back."""
+        """Take away what has not begun, if the parent wants it back.
+
+        A signal may come at any instruction, and do the same: so it may be done twice."""
         if self._control.drop < self._frame.chunk:
             return False
-        left = self._rest.__length_hint__()  # type: ignore[attr-defined]  # of a list's iterator
-        if left:
-            del self._items[-left:]
+        begun = self._size - self._rest.__length_hint__()  # type: ignore[attr-defined]  # of a list's iterator
+        del self._items[begun:]
         return True
 
     def _cut_at_once(self) -> None:
         """In the handler of the signal: say so now, for the item that is being run may be long."""
-        if self._cut():
-            hygiene.on_cut = None  # once: the report that goes ahead may still be on its way
-            frame = self._frame
-            stop = frame.first + len(self._items)
-            cut = Frame(fr.CUT, call=frame.call, chunk=frame.chunk, first=stop)
-            self._link.send_all(pack_frame(cut))
-            if self._outcomes:
-                self._report_ahead()
+        if not self._cut():
+            return
+        try:
+            self._unsaid.pop()
+        except IndexError:
+            return  # it was said, or is being said by the handler that this one has interrupted
+        frame, stop = self._frame, self._frame.first + len(self._items)
+        cut = Frame(fr.CUT, call=frame.call, chunk=frame.chunk, first=stop)
+        self._link.send_all(pack_frame(cut))
+        if self._outcomes:
+            self._report_ahead()
 
     def _report_ahead(self) -> None:
         """What has finished shall not wait for the item that is being run, which may be long.
 
         In a thread: to pickle a result may want a lock that this item holds."""
-        first, outcomes, now = (
-            self._frame.first + self._reported,
-            self._outcomes[:],
-            perf_counter_ns(),
-        )
+        first, now = self._frame.first + self._reported, perf_counter_ns()
+        outcomes = self._outcomes[:]
         try:
             self._ahead = Aside(lambda: self._send(*self._packed(first, outcomes, now)))
         except RuntimeError:

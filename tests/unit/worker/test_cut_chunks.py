@@ -52,13 +52,39 @@ class Page:
             hygiene.on_cut()
 
 
-def run(fn, page, *, marked, stops=False, count=ITEMS):
+class Interrupted:
+    """The items still to come; once they have been counted, before anything is done about it, the
+    signal comes again."""
+
+    def __init__(self, items, page):
+        self._items = items
+        self._page = page
+        self._comes_again = True
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return next(self._items)
+
+    def __length_hint__(self):
+        left = self._items.__length_hint__()
+        if self._comes_again and self._page.drop:
+            self._comes_again = False
+            self._page.cut()
+        return left
+
+
+def run(fn, page, *, marked, stops=False, count=ITEMS, interrupted=False):
     wire = Wire()
     flags = fr.FLAG_BLOCK | (fr.FLAG_MARK if marked else 0)
     flags |= fr.FLAG_STOP_ON_FAILURE if stops else 0
     frame = Frame(fr.CHUNK, chunk=CHUNK, first=FIRST, count=count, flags=flags)
     pretended: Any = wire
-    ChunkRun(frame, list(range(count)), fn, Codec("to caller"), pretended, page, Terms()).run()
+    chunk = ChunkRun(frame, list(range(count)), fn, Codec("to caller"), pretended, page, Terms())
+    if interrupted:
+        chunk._rest = Interrupted(chunk._rest, page)
+    chunk.run()
     return wire.frames
 
 
@@ -140,6 +166,37 @@ def test_two_signals_are_as_good_as_one(marked):
         return x
 
     assert outcomes(run(fn, page, marked=marked)) == {0: 0, 1: 1, 2: 2}
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_signal_within_the_handler_of_the_one_before_takes_nothing_away_twice(marked):
+    page = Page()
+
+    def fn(x):
+        if x == 2:
+            page.cut()
+        return x
+
+    frames = run(fn, page, marked=marked, interrupted=True)
+
+    assert [frame.first for frame in frames if frame.kind == fr.CUT] == [FIRST + 3]
+    assert outcomes(frames) == {0: 0, 1: 1, 2: 2}
+
+
+def test_a_signal_while_the_page_is_looked_at_takes_nothing_away_twice(monkeypatch):
+    """Behind a report the worker looks by itself, and then the signal comes."""
+    monkeypatch.setattr(tasks, "REPORT_EVERY_NS", -1)
+    page = Page()
+
+    def fn(x):
+        if x == 2:
+            page.drop = CHUNK
+        return x
+
+    frames = run(fn, page, marked=True, interrupted=True)
+
+    assert {frame.first for frame in frames if frame.kind == fr.CUT} <= {FIRST + 3}
+    assert outcomes(frames) == {0: 0, 1: 1, 2: 2}
 
 
 @pytest.mark.parametrize("marked", [True, False])
