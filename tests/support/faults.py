@@ -27,16 +27,24 @@ def exit_on_request(*_: object) -> None:
 
 def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
+    _wait_for_death(pid)
 
 
 def exit_with_0(pid: int) -> None:
     os.kill(pid, signal.SIGUSR1)
     os.kill(pid, signal.SIGCONT)
+    _wait_for_death(pid)
 
 
 def stop_then_kill(pid: int) -> None:
     stop(pid)
-    os.kill(pid, signal.SIGKILL)
+    kill(pid)
+
+
+def _wait_for_death(pid: int) -> None:
+    """A process that was killed may still finish the write it is in, if somebody reads before it gets
+    a CPU to die on."""
+    wait_until(lambda: _state(pid) in "ZX", f"the death of {pid}")
 
 
 def stop(pid: int) -> None:
@@ -60,8 +68,11 @@ BLOWS: dict[str, tuple[Callable[[int], None], int]] = {
 
 
 def _state(pid: int) -> str:
-    with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-        return file.read().rpartition(")")[2].split()[0]
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "X"
 
 
 def _waits_in(pid: int, calls: set[str]) -> bool:
