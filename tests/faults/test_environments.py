@@ -199,14 +199,16 @@ def test_without_a_free_thread_there_is_a_hint_and_nothing_stays_open(call, tmp_
         def no_more(*_, **__):
             raise RuntimeError("can't start new thread")
 
-        start = threading._start_new_thread
+        new = hasattr(threading, "_start_joinable_thread")  # since 3.13
+        name = "_start_joinable_thread" if new else "_start_new_thread"
+        start = getattr(threading, name)
         before = opened()
-        threading._start_new_thread = no_more
+        setattr(threading, name, no_more)
         try:
             {call}
         except WorkerStartError as error:
             print("can't start new thread" in str(error), "ulimit -u" in error.hint)
-        threading._start_new_thread = start
+        setattr(threading, name, start)
         print(opened() - before)
         {call}
         shutdown()

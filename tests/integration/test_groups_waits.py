@@ -329,6 +329,19 @@ def test_in_doubt_there_is_no_verdict(gate):
         other.close()
 
 
+def test_a_group_whose_workers_have_ended_is_not_the_one_that_waits():
+    """It takes a moment to end, and that is no reason to raise in it what is true of another."""
+    channel = Channel[Any]()
+    channel.send(1)
+    with WorkerGroup() as group:
+        parked_group(group, channel)
+        with WorkerGroup() as inner:
+            inner.start(int).join()
+            assert deadlock(inner._name) is None
+            assert deadlock(group._name) is not None
+        channel.close()
+
+
 def test_an_idle_pool_is_no_doubt(gate):
     parallel_map(identity, [1, 2])
     channel = Channel[Any]()

@@ -33,6 +33,8 @@ def deadlock(group: str) -> ChannelError | None:
         parked = loop.parked()
         if parked is None:
             return None
+        if loop.name == group and not parked:
+            return None  # its workers have ended, and so will it: it is others that wait
         claims += parked
     cores = _still_empty(claims)
     if not cores or _others_may_send(loops):
