@@ -74,7 +74,7 @@ def express(
             call = RemoteCall(
                 driver, function, star=False, cap=cap, chunksize=None,
                 on_failure=ev.OnFailure.STOP, surroundings=here, codec=Codec("to worker"),
-                by_reference=True,
+                by_reference=True, known_as=bytes(function.data),
             )  # fmt: skip
             if profiling.on:
                 call.record = profiling.begin(fn, "workers", cap)

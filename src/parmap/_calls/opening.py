@@ -35,9 +35,10 @@ def remote_call(
     """Encode the function; the engine does not know the call yet."""
     codec = Codec("to worker")
     variables = carried()
+    name = named(fn)
     # What a worker keeps comes without limits.
-    name = named(fn) if limits == NO_LIMITS and not variables else None
-    function = name or encode_function(codec, fn, "fn", limits, variables)
+    kept = name if limits == NO_LIMITS and not variables else None
+    function = kept or encode_function(codec, fn, "fn", limits, variables)
     warn_of_size(fn, function, cap)
     return kind(
         engine,
@@ -48,7 +49,8 @@ def remote_call(
         on_failure=on_failure,
         surroundings=surroundings.of_call(),
         codec=codec,
-        by_reference=name is not None,
+        by_reference=kept is not None,
+        known_as=None if name is None else bytes(name.data),
         limits=limits,
         has_terms=has_terms(limits, variables),
     )

@@ -70,15 +70,18 @@ class RemoteCall:
         surroundings: Encoded,
         codec: Codec,
         by_reference: bool = False,
+        known_as: bytes | None = None,
         limits: Limits = NO_LIMITS,
         has_terms: bool = False,
     ) -> None:
         """`by_reference`: nothing but a name, so a worker may keep the function for other calls.
+        `known_as`: that name, under which is remembered what items cost, also where it is not kept.
         `has_terms`: with the function, in one piece, comes what else the workers are told."""
         self.id = next(_ids)
         self.function = function
         self.key = self.id  # under which workers know the function
         self.by_reference = by_reference
+        self._known_as = known_as
         self.star = star
         self.cap = cap
         self.chunksize = chunksize
@@ -131,7 +134,7 @@ class RemoteCall:
         if items is not None and items < self.cap:
             self.cpus = share(items)
         # A stream begins with one item, whatever is known: its first result is waited for.
-        name = bytes(self.function.data) if self.by_reference and items is not None else None
+        name = self._known_as if items is not None else None
         return ev.CallOpened(
             self.id, self.cap, self.chunksize, self.on_failure, self.limits.task_timeout,
             self.limits.policy(), items, name,
