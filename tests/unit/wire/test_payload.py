@@ -18,6 +18,7 @@ from parmap._wire.payload import (
     unpack,
 )
 from parmap.errors import SerializationError
+from support.handles import Handle
 
 name = "args[{}]".format
 
@@ -164,20 +165,6 @@ def test_many_exceptions_of_one_payload(parent, worker):
     assert len(builder) == 2
     assert one.load() == 1
     assert repr(error.load()) == "ValueError('bad')"
-
-
-class Handle:
-    """Travels as a descriptor, as parmap's handles do."""
-
-    def __init__(self, fd):
-        self.fd = fd
-
-    def __reduce__(self):
-        return Handle.arrive, (export_fd(self.fd, "Handle"),)
-
-    @staticmethod
-    def arrive(ticket):
-        return Handle(import_fd(ticket))
 
 
 def open_fds():

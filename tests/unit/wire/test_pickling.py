@@ -15,10 +15,10 @@ import urllib.parse
 import numpy as np
 import pytest
 
-from parmap._memory.transit import export_fd, import_fd
 from parmap._wire.pickling import Codec, Encoded
 from parmap._wire.pieces import OUT_OF_BAND_FROM
 from parmap.errors import SerializationError
+from support.handles import Handle
 
 
 def received(encoded):
@@ -172,18 +172,6 @@ def test_a_codec_that_has_failed_goes_on(parent, worker):
         parent.dumps(threading.Lock())
 
     assert worker.loads(received(parent.dumps([1]))) == [1]
-
-
-class Handle:
-    def __init__(self, fd):
-        self.fd = fd
-
-    def __reduce__(self):
-        return Handle.arrive, (export_fd(self.fd, "Handle"),)
-
-    @staticmethod
-    def arrive(ticket):
-        return Handle(import_fd(ticket))
 
 
 def open_fds():

@@ -8,11 +8,11 @@ import pickle
 
 import pytest
 
-from parmap._memory.transit import export_fd, import_fd
 from parmap._wire import scopes
 from parmap._wire.payload import pack_values, unpack
 from parmap._wire.pickling import Codec
 from parmap._wire.scopes import Loading, Scope, adopt_class, id_of
+from support.handles import Handle
 
 
 def sent(obj, codec):
@@ -101,20 +101,6 @@ def test_a_class_is_sent_as_it_was_when_the_call_first_needed_it(parent, worker)
     for each in (first, second):  # each by itself: a worker may get the second alone
         assert arrives(each, Codec("to caller")).level == 1
     assert type(arrives(first, worker)) is type(arrives(second, worker))
-
-
-class Handle:
-    """Travels as a descriptor, as parmap's handles do."""
-
-    def __init__(self, fd):
-        self.fd = fd
-
-    def __reduce__(self):
-        return Handle.arrive, (export_fd(self.fd, "Handle"),)
-
-    @staticmethod
-    def arrive(ticket):
-        return Handle(import_fd(ticket))
 
 
 def test_a_class_that_holds_a_handle_brings_it_along_to_each_worker(parent):
