@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from parmap._calls.news import Ended, Report
 from parmap._core import events as ev
-from parmap._core.commands import Assign
 from parmap._express import MOST_BYTES, PATIENCE
 from parmap._hold import Hold
 from parmap._wire import frames as fr
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 def send_alone(driver: Driver, call: SubmittedCall) -> bool:
     """Send the task, if a worker is ready for it and nobody else is served; if not, nothing has
     happened."""
-    if call.function.fds or len(call.function.data) > MOST_BYTES or call.function.buffers:
+    if not call.is_small(MOST_BYTES):
         return False
     hold = Hold(driver._crew.interrupt)
     hold.begin()
@@ -39,7 +38,7 @@ def send_alone(driver: Driver, call: SubmittedCall) -> bool:
         try:
             return _leave(driver, call)
         finally:
-            driver._leave_wheel(None)
+            driver._leave_wheel(call.id)  # whoever wants the result drives, or asks for it
     finally:
         hold.end()
 
@@ -57,8 +56,12 @@ def _leave(driver: Driver, call: SubmittedCall) -> bool:
     driver._calls[call.id] = call
     driver.away = call.away = away
     peer.allow(call.cpus)
-    peer.post(*call.chunk_frame(Assign(peer.number, away.chunk, call.id, 0, 1, True, False, 1)))
-    driver._crew.flush(peer)
+    frame, done = call.frame(away.chunk)
+    if call.is_task:
+        driver._forget(driver._references.lend(peer, call, frame))
+    driver._crew.send(peer, frame)
+    if done is not None:
+        done()
     return True
 
 
@@ -95,6 +98,10 @@ class Away:
                 driver._leave_wheel(self._call.id)
         finally:
             hold.end()
+
+    def hand_over(self) -> None:
+        """Somebody wants its result, and does not drive for it: the loop's own thread shall."""
+        self._driver._wheel.ring()
 
     def _arrive(self, patience: float) -> None:
         driver, peer = self._driver, self._peer

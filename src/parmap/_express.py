@@ -121,12 +121,11 @@ class _Ride:
         self._peer, self._chunk = peer, choice[1]
         peer.allow(cpus)
         peer.functions[key] = next(_scopes)
-        peer.send(
-            Frame(
-                fr.CHUNK, call=key, chunk=self._chunk, count=self._count, flags=_FLAGS,
-                segments=(block,),
-            )
+        frame = Frame(
+            fr.CHUNK, call=key, chunk=self._chunk, count=self._count, flags=_FLAGS,
+            segments=(block,),
         )  # fmt: skip
+        driver._crew.send(peer, frame)
         return True
 
     def arrive(self) -> list[Any] | None:

@@ -3,15 +3,18 @@ is not written into the books; whatever else happens meanwhile, nobody can tell.
 
 from __future__ import annotations
 
+import asyncio
+import operator
 import os
 import signal
 import threading
-from concurrent.futures import as_completed
+from concurrent.futures import as_completed, wait
 
 import pytest
 
-from parmap import Pool, WorkerLostError, _alone, parallel_map
+from parmap import Pool, WorkerLostError, _alone, _wheel, parallel_imap, parallel_map
 from parmap._alone import Away
+from parmap._calls import references
 from support.gates import Diary, Gate, wait_until
 from support.tasks import double
 
@@ -47,11 +50,18 @@ def written(monkeypatch):
     return written
 
 
-def test_a_row_of_tasks_leaves_the_books_alone(pool, written):
+@pytest.fixture
+def unasked(pool, monkeypatch):
+    """The loop's own thread drives if it is asked to, and never for the length of a silence.
+
+    Until the pool ends, for which it is needed."""
+    monkeypatch.setattr(_wheel, "LINGER", 3600)
+
+
+def test_a_row_of_tasks_leaves_the_books_alone(unasked, pool, written):
     before = pool.statistics()
     assert [pool.submit(double, x).result() for x in range(20)] == [2 * x for x in range(20)]
-    # The loop's own thread, which is rung for, may be the faster one on a busy machine.
-    assert len(written) < 20
+    assert not written
     now = pool.statistics()
     assert (now.calls, now.running, now.waiting) == (0, 0, 0)
     assert now.done == before.done + 20
@@ -82,6 +92,86 @@ def test_a_future_that_nobody_waits_for_is_served(pool):
     assert done.wait(20)
     (first,) = as_completed([pool.submit(double, 4)], timeout=20)
     assert first.result() == 8
+
+
+async def awaited(future):
+    return await asyncio.wrap_future(future)
+
+
+WAYS = {
+    "wait": lambda future: wait([future], 20).done,
+    "as_completed": lambda future: list(as_completed([future], 20)),
+    "done": lambda future: wait_until(future.done),
+    "running": lambda future: wait_until(lambda: not future.running()),
+    "asyncio": lambda future: asyncio.run(awaited(future)),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_whoever_does_not_drive_has_it_looked_after(unasked, pool, way):
+    for x in range(5):
+        assert pool.submit(double, 0).result() == 0
+        future = pool.submit(double, x)
+        WAYS[way](future)
+        assert future.result() == 2 * x
+
+
+@pytest.mark.parametrize("arguments", [(3,), (2, "text"), ((1, 2), None), ([1],), (b"x" * 10_000,)])
+def test_arguments_come_as_they_were_plain_or_not(pool, arguments):
+    assert pool.submit(count_of, *arguments).result() == (len(arguments), repr(arguments))
+    assert pool.submit(count_of, *arguments, key=1).result()[0] == len(arguments) + 1
+
+
+def count_of(*args, **kwargs):
+    return len(args) + len(kwargs), repr(args)
+
+
+def test_a_function_that_workers_know_may_be_given_up_for_others(pool, monkeypatch):
+    monkeypatch.setattr(references, "MOST_KEPT", 2)
+    functions = [operator.neg, abs, operator.pos, double, operator.not_, operator.truth]
+    for _ in range(3):
+        assert [pool.submit(f, -3).result() for f in functions] == [f(-3) for f in functions]
+        futures = [pool.submit(f, -3) for f in functions * 5]
+        assert [f.result() for f in futures] == [f(-3) for f in functions * 5]
+
+
+def made(x):
+    """An object whose class comes by value, and once per call."""
+
+    class Local:
+        value = x
+
+    return Local()
+
+
+def test_tasks_and_a_map_of_one_function_do_not_meet(pool):
+    """What a worker has told of a class to one call, another one has not heard."""
+    stream = parallel_imap(made, range(200), pool=pool)
+    seen = [next(stream).value for _ in range(3)]
+    tasks = [pool.submit(made, x) for x in range(100)]
+    mapped = parallel_map(made, range(200), pool=pool)
+    more = [pool.submit(made, x).result() for x in range(20)]
+    assert seen + [made.value for made in stream] == list(range(200))
+    assert [task.result().value for task in tasks] == list(range(100))
+    assert [m.value for m in mapped] == list(range(200))
+    assert [m.value for m in more] == list(range(20))
+
+
+def test_a_task_by_name_runs_again_elsewhere(tmp_path):
+    diary = Diary(tmp_path / "diary")
+    with Pool(1) as pool:
+        assert pool.submit(double, 1).result() == 2
+        future = pool.submit(die_once, diary.path)
+        with pytest.raises(WorkerLostError):
+            future.result()
+        assert pool.submit(die_once, diary.path).result() == "alive"
+
+
+def die_once(path):
+    if not os.path.exists(path):
+        open(path, "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "alive"
 
 
 def test_a_wait_that_is_too_short_loses_nothing(pool, tmp_path):

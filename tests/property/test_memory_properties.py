@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from parmap._memory.arena import Arena, Block
-from parmap._memory.fdpass import Link, Outbox
+from parmap._memory.fdpass import Link
 from parmap._memory.keeper import Keeper
 from parmap._memory.lockfile import _runs
+from parmap._memory.outbox import Outbox
 from parmap._memory.transit import FdSink, FdSource, exporting, importing
 
 messages = st.lists(

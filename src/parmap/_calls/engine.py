@@ -19,6 +19,7 @@ class Away(Protocol):
     """A task that was sent, but is not in the books of the driver."""
 
     def await_result(self, timeout: float | None) -> None: ...
+    def hand_over(self) -> None: ...
 
 
 class Engine(Protocol):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
+from parmap._calls.remote import next_number
 from parmap._wire import frames as fr
 from parmap._wire.pickling import Codec, Encoded, is_name
 
@@ -56,7 +57,9 @@ class References:
         Returns the key of a function that is given up, if there is one.
         """
         evicted = None
-        if call.by_reference and not call.has_key:
+        if call.is_task:
+            evicted = self._share(call)
+        elif call.by_reference and not call.has_key:
             call.has_key = True
             evicted = self.lease(call)
         key = chunk.call = call.key
@@ -74,24 +77,37 @@ class References:
         One call at a time: what arrives for two calls must not meet in a worker.  A second one has
         its function sent as if it were new.
         """
+        key, evicted = self._find(call)
+        if key not in self._lessees:
+            call.key = key
+            self._lessees[key] = call.id
+        return evicted
+
+    def _share(self, call: RemoteCall) -> int | None:
+        """As `lease`, for a call of one chunk: many such may have one key, for nothing of theirs
+        comes twice."""
+        key, evicted = self._find(call)
+        call.key = call.id if key in self._lessees else key
+        return evicted
+
+    def _find(self, call: RemoteCall) -> tuple[int, int | None]:
+        """The key of its function, a new one if need be; and one that is given up for it."""
         name = bytes(call.function.data)
-        key = self._keys.setdefault(name, call.id)
+        key = self._keys.get(name)
+        if key is None:
+            key = self._keys[name] = next_number()
         self._keys.move_to_end(name)
-        if key in self._lessees:
-            return None
-        call.key = key
-        self._lessees[key] = call.id
         if len(self._keys) <= MOST_KEPT:
-            return None
-        oldest, key = self._keys.popitem(last=False)
-        if key in self._lessees:
-            self._keys[oldest] = key  # in use: as good as new
-            return None
-        return key
+            return key, None
+        oldest, old = self._keys.popitem(last=False)
+        if old in self._lessees:
+            self._keys[oldest] = old  # in use: as good as new
+            return key, None
+        return key, old
 
     def give_back(self, call: RemoteCall) -> bool:
         """The call is over.  False: its function was its own, and nobody needs it any more."""
-        if self._lessees.get(call.key) != call.id:
-            return False
-        del self._lessees[call.key]
-        return True
+        if self._lessees.get(call.key) == call.id:
+            del self._lessees[call.key]
+            return True
+        return call.key != call.id

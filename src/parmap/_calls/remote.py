@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import cached_property
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from parmap._wire.pickling import Codec, Encoded
     from parmap._wire.variables import Carried
 
-_ids = itertools.count(1)
+# Of calls, and of functions that stay with workers from one call to the next.
+next_number = itertools.count(1).__next__
 
 
 def has_terms(limits: Limits, carried: Sequence[Carried]) -> bool:
@@ -77,7 +79,7 @@ class RemoteCall:
         """`by_reference`: nothing but a name, so a worker may keep the function for other calls.
         `known_as`: that name, under which is remembered what items cost, also where it is not kept.
         `has_terms`: with the function, in one piece, comes what else the workers are told."""
-        self.id = next(_ids)
+        self.id = next_number()
         self.function = function
         self.key = self.id  # under which workers know the function
         self.by_reference = by_reference
@@ -94,18 +96,24 @@ class RemoteCall:
         # How many unfinished items keep the workers busy; the driver's word.
         self.appetite = 2 * cap
         self.mailbox: SimpleQueue[Report | Lost | Ended | Deliverable] = SimpleQueue()
-        self.is_abandoned = False  # nobody waits for it any more
-        self._ended = False  # its caller has taken the end from the mailbox
-        self._told_end = False  # it is there, or was
         self.engine = engine
-        self._whole: Sequence[object] | None = None
-        self._kept = Kept()  # if they come by and by
-        self._lent = 0  # function frames that wait to be sent
-        self._over = False
-        self._is_known = self._is_open = False  # to the engine; to its core
-        self._given_up: ev.CallCancelled | None = None
-        self.has_key = False
-        self.record: CallRecord | None = None  # of a profiled call
+
+    # How each begins; here, where it costs nothing: there is a call for every submitted task.
+    is_abandoned = False  # nobody waits for it any more
+    _ended = False  # its caller has taken the end from the mailbox
+    _told_end = False  # it is there, or was
+    _whole: Sequence[object] | None = None
+    _lent = 0  # function frames that wait to be sent
+    _over = False
+    _is_known = _is_open = False  # to the engine; to its core
+    _given_up: ev.CallCancelled | None = None
+    has_key = False
+    record: CallRecord | None = None  # of a profiled call
+
+    @cached_property
+    def _kept(self) -> Kept:
+        """The items, if they come by and by."""
+        return Kept()
 
     # ------------------------------------------------------------------ the caller's side
 
@@ -256,8 +264,9 @@ class RemoteCall:
         self._close_if_done()
 
     is_alone = False  # its function comes in its only chunk
+    is_task = False  # it has only one chunk, and its function is nothing but a name
 
-    def chunk_frame(self, command: Assign) -> tuple[Frame, Callable[[], object]]:
+    def chunk_frame(self, command: Assign) -> tuple[Frame, Callable[[], object] | None]:
         """The items of a chunk, encoded, and what is to be done once they are sent or dropped.
 
         What cannot be encoded travels as an error in its place.

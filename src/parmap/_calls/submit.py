@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+import weakref
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from parmap._calls import profiling, surroundings
 from parmap._calls.futures import CallFuture
@@ -12,11 +13,13 @@ from parmap._calls.hearsay import hearsay
 from parmap._calls.news import Ended, Lost, Report
 from parmap._calls.outcomes import Failed, Reader
 from parmap._calls.recording import clock
+from parmap._calls.references import named
 from parmap._calls.remote import RemoteCall, encode_function, has_terms
 from parmap._core import events as ev
 from parmap._core.events import OnFailure
 from parmap._limits import NO_LIMITS, Limits
 from parmap._wire import frames as fr
+from parmap._wire.blocks import dump_block
 from parmap._wire.frames import Frame
 from parmap._wire.pickling import Codec
 from parmap._wire.variables import carried
@@ -71,9 +74,36 @@ def _run_here(future: Future[Any], bound: Bound) -> None:
 
 
 class PoolFuture(CallFuture[Any]):
-    """A Future whose cancellation reaches the pool."""
+    """A Future whose cancellation reaches the pool.
+
+    While its task is away, nobody drives: `result` and `exception` do so themselves, and whoever
+    wants to know of the result in another way has it looked after.
+    """
 
     call: SubmittedCall | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waiters: list[Any] = _Waiters(self)
+
+    def done(self) -> bool:
+        """Whether it has ended, or was cancelled."""
+        return super().done() or self.look_after()
+
+    def running(self) -> bool:
+        """Whether it was sent to a worker and has not ended."""
+        return super().running() and not self.look_after()
+
+    def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
+        """Call ``fn(future)`` once it has ended."""
+        super().add_done_callback(fn)
+        self.look_after()
+
+    def look_after(self) -> Literal[False]:
+        """Have its result received by somebody else than whoever asks."""
+        if (call := self.call) is not None and (away := call.away) is not None:
+            away.hand_over()
+        return False
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Wait for the call to end and return its error, or None."""
@@ -98,6 +128,20 @@ class PoolFuture(CallFuture[Any]):
         if cancelled and self.call is not None:
             self.call.cancel()
         return cancelled
+
+
+class _Waiters(list[Any]):
+    """Where `concurrent.futures.wait` and `as_completed` leave word for what they wait for."""
+
+    def __init__(self, future: PoolFuture) -> None:
+        super().__init__()
+        self._future = weakref.ref(future)
+
+    def append(self, waiter: Any) -> None:
+        """Somebody waits."""
+        super().append(waiter)
+        if (future := self._future()) is not None:
+            future.look_after()
 
 
 def kill(engine: Engine, future: Future[Any]) -> bool:
@@ -132,10 +176,19 @@ class SubmittedCall(RemoteCall):
         kwargs: dict[str, Any],
         limits: Limits,
     ) -> None:
+        """Function and arguments are pickled now: what becomes of them afterwards does not matter."""
         variables = carried()
+        terms = has_terms(limits, variables)
+        plain = limits is NO_LIMITS and not (kwargs or terms or profiling.on)
+        function = named(fn) if plain else None
+        self._arguments = None if function is None else dump_block([args])
+        if function is None or self._arguments is None:
+            function = encode_function(codec, Bound(fn, args, kwargs), "", limits, variables)
+        else:
+            self.is_alone, self.is_task = False, True
         super().__init__(
             engine,
-            encode_function(codec, Bound(fn, args, kwargs), "", limits, variables),
+            function,
             star=True,
             cap=1,
             chunksize=1,
@@ -143,7 +196,7 @@ class SubmittedCall(RemoteCall):
             surroundings=surroundings.of_call(),
             codec=codec,
             limits=limits,
-            has_terms=has_terms(limits, variables),
+            has_terms=terms,
         )
         self._future = future
         future.call = self
@@ -158,21 +211,36 @@ class SubmittedCall(RemoteCall):
         """As of an item."""
         return self.arguments
 
-    def chunk_frame(self, command: Assign) -> tuple[Frame, Callable[[], object]]:
+    def chunk_frame(self, command: Assign) -> tuple[Frame, Callable[[], object] | None]:
         """The call with its arguments, as it was when it was submitted."""
-        function = self.lend()
+        return self.frame(command.chunk, command.attempt)
+
+    def frame(self, chunk: int, attempt: int = 1) -> tuple[Frame, Callable[[], object] | None]:
+        """As `chunk_frame`, also for a chunk that nobody has commanded."""
+        if self._arguments is None:
+            function, done = self.lend(), self.give_back
+            segments, fds, flags = function.segments, function.fds, self.function_flags
+        else:
+            segments, fds, flags = [self._arguments], [], fr.FLAG_BLOCK | fr.FLAG_STAR
+            done = None
         frame = Frame(
             fr.CHUNK,
             call=self.id,
-            chunk=command.chunk,
-            first=command.start,
+            chunk=chunk,
             count=1,
-            extra=command.attempt - 1,
-            flags=fr.FLAG_ALONE | fr.FLAG_MARK | self.function_flags,
-            segments=function.segments,
-            fds=function.fds,
+            extra=attempt - 1,
+            flags=flags | fr.FLAG_ALONE | fr.FLAG_MARK,
+            segments=segments,
+            fds=fds,
         )
-        return frame, self.give_back
+        return frame, done
+
+    def is_small(self, nbytes: int) -> bool:
+        """Whether all that it sends is no more than that."""
+        if self._arguments is not None:
+            return len(self._arguments) <= nbytes
+        function = self.function
+        return not (function.fds or function.buffers) and len(function.data) <= nbytes
 
     def begin(self) -> bool:
         """It is about to be sent; False if it was cancelled."""

@@ -7,13 +7,14 @@ import selectors
 import signal
 import threading
 from contextlib import contextmanager
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from parmap._core.deadlines import LONGEST_WAIT
 from parmap._launch.ear import Ear
 from parmap._launch.peer import Peer
 from parmap._launch.reminders import WAKING, Reminders
-from parmap._memory.host import close_quietly, make_pipe, passes_descriptors
+from parmap._memory.host import close_quietly, give_way, make_pipe, passes_descriptors
 from parmap._wire import frames as fr
 from parmap._wire.frames import Frame
 from parmap._worker.hygiene import ASK_SIGNAL
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from parmap._launch.base import Launcher
     from parmap._wire.utterance import Utterance
 
+# What it takes to fall asleep and be woken; seconds.
+AWAKE = 0.00005
 _HELD = {signal.SIGINT, signal.SIGTERM}
 
 
@@ -132,8 +135,16 @@ class Crew:
         return self._ear is not None and not self._ear.listens
 
     def only(self, peer: Peer, timeout: float) -> bool:
-        """Wait for something to happen; whether it is that this worker has something to say."""
-        ready = self._selector.select(timeout)
+        """Wait for something to happen; whether it is that this worker has something to say.
+
+        For a moment awake: to fall asleep and be woken costs more than the worker needs for a small
+        task.  Whoever can use the CPU gets it meanwhile, this very worker for one.
+        """
+        look = self._selector.select
+        end = perf_counter() + min(timeout, AWAKE)
+        while not (ready := look(0)) and perf_counter() < end:
+            give_way()
+        ready = ready or look(timeout)
         return len(ready) == 1 and ready[0][0].fd == peer.fileno()
 
     def start(self, number: int, name: str, *first: Frame) -> Peer:
@@ -157,6 +168,12 @@ class Crew:
             peer.awaits_room = peer.backlog
             wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if peer.backlog else 0)
             self._selector.modify(peer.fileno(), wanted, peer)
+
+    def send(self, peer: Peer, frame: Frame) -> None:
+        """As `Peer.post` and `flush`, for a small frame without descriptors."""
+        peer.send(frame)
+        if peer.backlog:
+            self.flush(peer)
 
     def cut(self, peer: Peer, chunk: int) -> None:
         """This worker shall give back what it has not run of its chunks up to this one."""

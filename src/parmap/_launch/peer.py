@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from parmap._core.events import IDLE, UNKNOWN
 from parmap._launch.autopsy import is_fault, last_stack, oom_kills
 from parmap._launch.family import end_descendants
-from parmap._memory.fdpass import Link, Outbox
 from parmap._memory.host import close_quietly
+from parmap._memory.outbox import Outbox
 from parmap._memory.segment import Segment
 from parmap._wire import frames as fr
 from parmap._wire.control import CONTROL_BYTES, Control
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from parmap._launch.base import Child
+    from parmap._memory.fdpass import Link
 
 # Frames of one worker are read this often before the others get their turn.
 _READS_PER_TURN = 16
@@ -94,9 +95,12 @@ class Peer:
             self.post(Frame(fr.CPUS, extra=cpus))
 
     def send(self, frame: Frame) -> None:
-        """Write a small frame now, while nothing waits in front of it."""
-        self._outbox.post(pack_frame(frame))
-        self.flush()
+        """As `post` and `flush`, for a small frame without descriptors."""
+        message = b"".join(pack_frame(frame))
+        try:
+            self._outbox.send(message)
+        except OSError:
+            self._outbox.clear()
 
     def flush(self) -> None:
         """Write what goes without waiting.  A dead reader is no error here: its death will be seen."""

@@ -27,7 +27,7 @@ from parmap._memory.host import close_quietly, duplicate, lift, passes_descripto
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
     from typing import NoReturn
 
     from typing_extensions import Buffer
@@ -195,12 +195,19 @@ class Link:
                 "an earlier message on this link was cut short, nothing can follow it"
             )
 
+    def send_bytes(self, data: Buffer) -> int:
+        """Send what the socket takes now of these; 0 when it is full."""
+        try:
+            return self._sock.send(data, MSG_NOSIGNAL)
+        except BlockingIOError:
+            return 0
+
     def _send_message(self, views: list[memoryview], fds: list[int]) -> int:
         """One `sendmsg`; 0 when the socket is full."""
         try:
             if not fds:
                 if len(views) == 1:
-                    return self._sock.send(views[0], MSG_NOSIGNAL)
+                    return self.send_bytes(views[0])
                 return self._sock.sendmsg(views, (), MSG_NOSIGNAL)
             if not self._rights:
                 refuse_descriptors()
@@ -212,65 +219,6 @@ class Link:
                 text = "too many descriptors on their way between processes: raise ulimit -n"
                 raise OSError(errno.ETOOMANYREFS, text) from error
             raise
-
-
-class Outbox:
-    """Messages waiting for a non-blocking link to take them, in order.
-
-    Owned by one thread. `post` never blocks and never sends; `flush` sends what goes.
-    """
-
-    __slots__ = ("_done", "_fds", "_link", "_messages", "_views", "pending")
-
-    def __init__(self, link: Link) -> None:
-        self._link = link
-        self._messages: deque[tuple[deque[memoryview], deque[int], Callable[[], object] | None]] = (
-            deque()
-        )
-        self.pending = 0
-
-    def __bool__(self) -> bool:
-        """Whether something waits, and so whether to watch the link for room."""
-        return bool(self._messages)
-
-    def post(
-        self,
-        buffers: Iterable[Buffer],
-        fds: Sequence[int] = (),
-        done: Callable[[], object] | None = None,
-    ) -> None:
-        """Queue one message.
-
-        `done` is called once, when it was sent whole or dropped: `fds` may be closed then.
-        """
-        views = flatten(buffers)
-        self.pending += sum(view.nbytes for view in views)
-        self._messages.append((views, deque(fds), done))
-
-    def flush(self) -> bool:
-        """Send what the link takes now; return whether all is sent.
-
-        Raises BrokenPipeError or ConnectionResetError when the peer is dead.
-        """
-        while self._messages:
-            views, fds, done = self._messages[0]
-            while views or fds:
-                sent = self._link.send_some(views, fds)
-                self.pending -= sent
-                if not sent:
-                    return False
-            self._messages.popleft()
-            if done is not None:
-                done()
-        return True
-
-    def clear(self) -> None:
-        """Drop what waits (the peer is dead), and tell each message's owner."""
-        messages, self._messages = self._messages, deque()
-        self.pending = 0
-        for _, _, done in messages:
-            if done is not None:
-                done()
 
 
 def flatten(buffers: Iterable[Buffer]) -> deque[memoryview]:

@@ -18,6 +18,7 @@ import _socket
 import errno
 import os
 import sys
+import time
 
 TYPE_CHECKING = False  # as checkers know it; importing typing would cost every worker 4 ms
 if TYPE_CHECKING:
@@ -52,6 +53,14 @@ def close_quietly(fd: int) -> None:
         os.close(fd)
     except OSError:
         pass
+
+
+def give_way() -> None:
+    """Let somebody else have this CPU, if somebody waits for it; for loops that look for news."""
+    if hasattr(os, "sched_yield"):
+        os.sched_yield()
+    else:
+        time.sleep(0)
 
 
 def too_many(error: OSError) -> NoReturn:

@@ -66,7 +66,8 @@ FLAG_STOP_ON_FAILURE = 32
 FLAG_FRESH = 64
 """The first chunk of another call of that function: what by-value code has written is forgotten."""
 FLAG_ALONE = 128
-"""The chunk is one item without arguments, and its function comes in it."""
+"""The chunk is a task of its own.  Its arguments come as a block; or it has none, and its function
+comes in it."""
 FLAG_RETRIED = 64
 """The one item of this report failed with something that its call retries."""
 FLAG_BLOATED = 128

@@ -23,6 +23,7 @@ from parmap._wire.frames import Frame, FrameReader, pack_frame
 from parmap._wire.payload import unpack
 from parmap._wire.pickling import Codec, Encoded
 from parmap._worker import hygiene, memory, output, threads
+from parmap._worker.eager import Eager
 from parmap._worker.hygiene import Terminated
 from parmap._worker.surroundings import Taken
 from parmap._worker.tasks import ChunkRun
@@ -89,9 +90,12 @@ class _Worker:
     def run(self) -> int:
         """Handle frames until the stream ends, or one ends the worker; returns the exit code."""
         self._say(Frame(fr.READY, extra=0))
+        eager = Eager(self._link)
         while True:
+            eager.begin()
             self._tidy_meanwhile()
             size, fds = self._link.receive_into(self._reader.get_buffer())
+            eager.end()
             if size == 0:
                 return 0
             for frame in self._reader.received(size, fds):
@@ -167,7 +171,7 @@ class _Worker:
         self._taken.note_modules()
 
     def _unpack(self, frame: Frame) -> tuple[Callable[..., Any], Codec, Terms, Sequence[Any]]:
-        if frame.flags & fr.FLAG_ALONE:
+        if frame.flags & fr.FLAG_ALONE and not frame.flags & fr.FLAG_BLOCK:
             return *self._load_function(frame.segments, frame.fds, frame.flags), [()]
         fn, codec, terms = self._functions[frame.call]
         if frame.flags & fr.FLAG_FRESH:
