@@ -66,8 +66,8 @@ FLAG_STOP_ON_FAILURE = 32
 FLAG_FRESH = 64
 """The first chunk of another call of that function: what by-value code has written is forgotten."""
 FLAG_ALONE = 128
-"""The chunk is a task of its own.  Its arguments come as a block; or it has none, and its function
-comes in it."""
+"""The chunk is a task of its own, and its function comes in it, with what its arguments are; with
+FLAG_STAR only those come, as an item's."""
 FLAG_RETRIED = 64
 """The one item of this report failed with something that its call retries."""
 FLAG_BLOATED = 128

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 def caller_of(fn: Callable[..., Any], flags: int) -> tuple[Callable[[Any], Any], int]:
     """What calls a function for an item as it came, and how many of our own frames that makes."""
     ours = 1
+    if flags & (fr.FLAG_ALONE | fr.FLAG_STAR) == fr.FLAG_ALONE:
+        return lambda nothing: fn(), ours + 1
     block, star = flags & fr.FLAG_BLOCK, flags & fr.FLAG_STAR
     if block and star:
         return lambda arguments: fn(*arguments), ours + 1
     if block:
         return fn, ours
-    if flags & fr.FLAG_ALONE:
-        return lambda nothing: fn(), ours + 1
     if star:
         return lambda item: fn(*load_item(item)), ours + 1
     return lambda item: fn(load_item(item)), ours + 1

@@ -171,7 +171,7 @@ class _Worker:
         self._taken.note_modules()
 
     def _unpack(self, frame: Frame) -> tuple[Callable[..., Any], Codec, Terms, Sequence[Any]]:
-        if frame.flags & fr.FLAG_ALONE and not frame.flags & fr.FLAG_BLOCK:
+        if frame.flags & (fr.FLAG_ALONE | fr.FLAG_STAR) == fr.FLAG_ALONE:
             return *self._load_function(frame.segments, frame.fds, frame.flags), [()]
         fn, codec, terms = self._functions[frame.call]
         if frame.flags & fr.FLAG_FRESH:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 
 import pytest
 
@@ -101,7 +102,7 @@ def test_looks_in_vain_end_the_row(ends, clock, looks):
 
 
 def test_without_poll_it_sleeps(ends, clock, looks, monkeypatch):
-    monkeypatch.delattr(eager.select, "poll")
+    monkeypatch.delattr(select, "poll")
     waits = Eager(ends[0])
     wait(waits, clock, MOMENT / 2)
     waits.begin()
