@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 COUNT = 1_000_000
+# Warm is who has done such a thing a few times before.
+WARM = 10
 CHUNKS = (1000, 10_000)
 
 
@@ -32,8 +34,9 @@ def run(job: Job) -> None:
     count = job.size(COUNT, 5_000)
     source = Source(count)
     total = most = taken = 0
-    for _ in job.peer.imap(square, iter(range(1000)), job.chunksize):
-        continue  # warm is who has done such a thing before
+    for _ in range(WARM):
+        for _ in job.peer.imap(square, iter(range(1000)), job.chunksize):
+            continue
     with job.measured():
         began = time.perf_counter()
         results = iter(job.peer.imap(square, iter(source), job.chunksize))

@@ -28,6 +28,8 @@ R_co = TypeVar("R_co", covariant=True)
 # Without a `buffersize`: results of this many items may wait for their consumer.  20,000 trivial
 # ones are 1 MB or so, and a stream of them is not slowed by a window of this size (measured).
 MOST_AHEAD = 20_000
+# The first item of a stream runs alone for so long.
+FIRST_SECONDS = 0.0003
 
 
 if TYPE_CHECKING:
@@ -185,9 +187,11 @@ class _Batches:
     def _wait(self) -> list[Any]:
         if self._over:
             raise StopIteration
+        if not (self._feeder.fed or self._feeder.ended):
+            self._begin()
         wait: float | None = 0.0
         while True:
-            if self._feeder.fed > self._arrived or self._feeder.ended:
+            if not self._ready and (self._feeder.fed > self._arrived or self._feeder.ended):
                 self._absorb(wait)
             while self._ready:
                 batch = self._take()
@@ -200,6 +204,16 @@ class _Batches:
             room = self._room()
             wait = None if self._feeder.ended or room < 1 else self._feeder.feed(room)
             wait = self._deadline.cap(wait)
+
+    def _begin(self) -> None:
+        """The first item goes alone: to send others with it would hold up its result.
+
+        They follow before its result is given away: the consumer may take its time.
+        """
+        room = self._room()
+        if self._feeder.feed(min(room, 1)) == 0.0:
+            self._absorb_next(self._deadline.cap(FIRST_SECONDS))
+            self._feeder.feed(room - 1)
 
     def _take(self) -> list[Any]:
         """What is ready, up to a failure that is to be raised."""
@@ -263,15 +277,21 @@ class _Batches:
 
     def _absorb(self, wait: float | None) -> None:
         """Take in what has come; wait so long for something, None being for ever."""
-        while (batch := next_batch(self._source, self._reporter, wait)) is not None:
+        while self._absorb_next(wait):
             wait = 0.0
-            self._arrived += len(batch.outcomes)
-            if self._ordered is None:
-                self._ready.extend(batch.outcomes)
-            else:
-                self._ordered.put(batch.first, batch.outcomes)
-            self._failed += batch.failed
-            self._reporter.update(self._arrived, self._failed)
+
+    def _absorb_next(self, wait: float | None) -> bool:
+        batch = next_batch(self._source, self._reporter, wait)
+        if batch is None:
+            return False
+        self._arrived += len(batch.outcomes)
+        if self._ordered is None:
+            self._ready.extend(batch.outcomes)
+        else:
+            self._ordered.put(batch.first, batch.outcomes)
+        self._failed += batch.failed
+        self._reporter.update(self._arrived, self._failed)
+        return True
 
     def _room(self) -> int:
         """How many items may be read now."""
