@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
 from time import perf_counter_ns as clock
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
@@ -25,7 +24,7 @@ from parmap._wire.payload import error_positions
 from parmap.errors import InternalError, PoolClosedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from queue import SimpleQueue
 
     from parmap._alone import Away
@@ -203,25 +202,26 @@ class Driver(Loop[ev.Event, cmd.Command]):
 
     def _hear_results(self, peer: Peer, frame: Frame) -> None:
         failed: tuple[int, ...] = ()
-        if profiling.on or frame.flags & fr.FLAG_TIMES:
+        flags, count = frame.flags, frame.count
+        if profiling.on or flags & fr.FLAG_TIMES:
             self._tell_profile(peer, frame)
-        if frame.flags & fr.FLAG_FAILURES:
+        if flags & fr.FLAG_FAILURES:
             failed = tuple(frame.first + place for place in error_positions(frame.segments))
-        last = bool(frame.flags & fr.FLAG_LAST)
+        last = bool(flags & fr.FLAG_LAST)
         weight = (peer.weights.pop if last else peer.weights.get)(frame.chunk, 0.0)
         self._tell(
             ev.ResultsArrived(
                 peer.number,
                 frame.chunk,
                 frame.first,
-                frame.count,
+                count,
                 failed,
-                retried=bool(frame.flags & fr.FLAG_RETRIED),
-                bloated=bool(frame.flags & fr.FLAG_BLOATED),
-                last=last,
-                elapsed=frame.extra * 1e-9,
-                nbytes=max(sum(map(len, frame.segments)), int(weight * frame.count)),
-                payload=Report(frame, worker=peer.name, pid=peer.pid),
+                bool(flags & fr.FLAG_RETRIED),
+                last,
+                bool(flags & fr.FLAG_BLOATED),
+                frame.extra * 1e-9,
+                max(sum(map(len, frame.segments)), int(weight * count)),
+                Report(frame, worker=peer.name, pid=peer.pid),
             )
         )
 
@@ -298,8 +298,11 @@ class Driver(Loop[ev.Event, cmd.Command]):
             peer.post(surroundings.frame_of(call.surroundings, peer.number))
         peer.allow(call.cpus)
         record, began = call.record, clock()
-        with self._packing_here():
+        before, self._packing = self._packing, True
+        try:
             frame, done = call.chunk_frame(command)  # pickling: user code
+        finally:
+            self._packing = before
         if not call.is_alone:
             self._forget(self._references.lend(peer, call, frame))
         if record is not None and record.is_asked:
@@ -308,14 +311,6 @@ class Driver(Loop[ev.Event, cmd.Command]):
         peer.weights[frame.chunk] = frame.nbytes / frame.count
         peer.post(frame, done)
         self._crew.flush(peer)
-
-    @contextmanager
-    def _packing_here(self) -> Iterator[None]:
-        before, self._packing = self._packing, True
-        try:
-            yield
-        finally:
-            self._packing = before
 
     def _deliver(self, call: int, report: object, attempt: int) -> None:
         if (known := self._calls.get(call)) is not None:

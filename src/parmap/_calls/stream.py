@@ -211,7 +211,8 @@ class _Batches:
         They follow before its result is given away: the consumer may take its time.
         """
         room = self._room()
-        if self._feeder.feed(min(room, 1)) == 0.0:
+        quick = self._feeder.feed(min(room, 1)) == 0.0
+        if quick and not self._feeder.ended:
             self._absorb_next(self._deadline.cap(FIRST_SECONDS))
             self._feeder.feed(room - 1)
 

@@ -105,11 +105,12 @@ def _folder() -> str | None:
 def _log_levels() -> dict[str, int]:
     """Loggers whose level somebody has set, "" being the root."""
     logging = sys.modules.get("logging")
-    if logging is None:
+    manager = getattr(getattr(logging, "Logger", None), "manager", None)
+    if logging is None or manager is None:  # another thread may be importing it just now
         return {}
     levels = {
         name: logger.level
-        for name, logger in list(logging.Logger.manager.loggerDict.items())
+        for name, logger in list(manager.loggerDict.items())
         if isinstance(logger, logging.Logger) and logger.level != logging.NOTSET
     }
     if logging.root.level != logging.WARNING:

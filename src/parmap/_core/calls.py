@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from parmap._core.chunking import ChunkSizer
 from parmap._core.deadlines import LOOKS
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
     from parmap._core.retry import RetryPolicy
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """Items `start .. stop - 1` that wait.  `solo`: each goes alone, because one of them is
     suspected of having ended a worker and must not take its neighbours along.
     """

@@ -24,6 +24,13 @@ def next_assignment(
     however many calls wait.
     """
     idle = next((w for w in workers.values() if w.state is WorkerState.IDLE), None)
+    if len(calls) == 1:  # nearly always: there is nobody to be fair to
+        (only,) = calls.values()
+        if not only.waiting:
+            return None
+        worker = idle if len(only.workers) < only.cap else None
+        worker = worker or _with_room(only, workers)
+        return None if worker is None else (only, worker)
     if idle is not None:
         call = _neediest(call for call in calls.values() if len(call.workers) < call.cap)
         if call is not None:

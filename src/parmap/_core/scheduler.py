@@ -86,6 +86,8 @@ class Scheduler(Losses):
 
     def _dispatch(self, event: Event) -> None:  # noqa: C901, PLR0912 - one branch each, read downwards
         match event:
+            case ev.ResultsArrived():  # first, for there are most of these
+                self._results(event)
             case ev.CallOpened():
                 self._open_call(event)
             case ev.SentAhead(opened):
@@ -111,8 +113,6 @@ class Scheduler(Losses):
                 self._worker_ready(number)
             case ev.InitializerFailed(number, payload):
                 self._initializer_failed(number, payload)
-            case ev.ResultsArrived():
-                self._results(event)
             case ev.ChunkCut(number, chunk, stop):
                 worker = self._known(number)
                 pieces = take_back(worker, chunk, stop)
@@ -308,7 +308,7 @@ class Scheduler(Losses):
         while (choice := next_assignment(self.calls, self.workers)) is not None:
             self._assign(*choice)
         present = sum(worker.present for worker in self.workers.values())
-        if self._failed_starts and present:
+        if present == self._limit or (self._failed_starts and present):
             return  # starting fails just now: those that are there do the work
         for _ in range(present, workers_wanted(self.calls.values(), self.workers, self._limit)):
             worker = Worker(next(self._ids), self.story)

@@ -29,9 +29,8 @@ _TRACKER = "multiprocessing.resource_tracker"
 
 def authkey() -> bytes | None:
     """The key of this process, if it has one by now; of a class that refuses to be pickled."""
-    process = sys.modules.get(_PROCESS)
-    key: bytes | None
-    key = None if process is None else process.current_process()._config.get("authkey")
+    process = _there(_PROCESS, "_current_process")
+    key: bytes | None = None if process is None else process._config.get("authkey")
     return key
 
 
@@ -41,13 +40,18 @@ def tracker_fd() -> int | None:
     Who has imported `shared_memory` will have one: then it starts now, before a worker that shall
     have the same one begins to need it.
     """
-    module = sys.modules.get(_TRACKER)
-    if module is None:
+    tracker = _there(_TRACKER, "_resource_tracker")
+    if tracker is None:
         return None
-    fd: int | None = module._resource_tracker._fd
+    fd: int | None = tracker._fd
     if fd is None and "multiprocessing.shared_memory" in sys.modules and passes_descriptors():
         return running_tracker()
     return fd
+
+
+def _there(module: str, name: str) -> Any:
+    """What a module has, if it was imported; another thread may be importing it just now."""
+    return getattr(sys.modules.get(module), name, None)
 
 
 def running_tracker() -> int:

@@ -6,10 +6,12 @@ import importlib
 import os
 import sys
 from multiprocessing import process, resource_tracker
+from types import ModuleType
 
 import pytest
 
 from parmap import _nesting
+from parmap._calls import surroundings
 from parmap._wire import kin
 
 
@@ -174,3 +176,16 @@ def test_without_multiprocessing_there_is_nothing_to_hand_on(monkeypatch):
     for name in ("multiprocessing.process", "multiprocessing.resource_tracker"):
         monkeypatch.delitem(sys.modules, name)
     assert (kin.authkey(), kin.tracker_fd()) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("multiprocessing.process", kin.authkey),
+        ("multiprocessing.resource_tracker", kin.tracker_fd),
+        ("logging", surroundings._log_levels),
+    ],
+)
+def test_a_module_that_another_thread_is_importing_has_nothing_to_hand_on(monkeypatch, name, what):
+    monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    assert not what()
