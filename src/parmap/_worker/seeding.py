@@ -62,9 +62,9 @@ class Seeding:
         global _innermost
         self._outer, _innermost = _innermost, self
         self._before = random.getstate()
-        numpy = sys.modules.get(_NUMPY)
-        self._numpy_before = None if numpy is None else numpy.get_state(legacy=False)
-        if numpy is None:
+        state = getattr(sys.modules.get(_NUMPY), "get_state", None)
+        self._numpy_before = None if state is None else state(legacy=False)
+        if state is None:  # it is not there, or is being imported
             sys.meta_path.insert(0, self)
         return self
 

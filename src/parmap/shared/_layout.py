@@ -68,8 +68,8 @@ class Layout:
 
 def is_numpy(value: Any) -> bool:
     """Whether it is an array of NumPy."""
-    numpy = sys.modules.get("numpy")
-    return numpy is not None and isinstance(value, numpy.ndarray)
+    kind = getattr(sys.modules.get("numpy"), "ndarray", None)  # it may be being imported just now
+    return kind is not None and isinstance(value, kind)
 
 
 def layout_of(arguments: tuple[Any, ...], shape: Any) -> tuple[Layout, Any]:
