@@ -15,6 +15,7 @@ from parmap._core.chunking import (
     MAX_BYTES,
     MAX_BYTES_OF_FEW,
     TARGET_SECONDS,
+    UNHURRIED_SECONDS,
     ChunkSizer,
 )
 from parmap._core.events import OnFailure
@@ -71,13 +72,16 @@ def test_the_last_chunks_get_smaller_so_that_all_workers_end_together(reports, w
     st.integers(0, 1 << 24),
     st.integers(1, 20),
     WAITING,
+    st.booleans(),
 )
-def test_a_chunk_of_like_items_keeps_to_its_seconds_and_bytes(items, cost, nbytes, times, waiting):
+def test_a_chunk_of_like_items_keeps_to_its_seconds_and_bytes(
+    items, cost, nbytes, times, waiting, more
+):
     """Except that one item always travels, and that a few may be large."""
     sizer = measured([(items, items * cost, items * nbytes)] * times)
-    size = sizer.size(waiting, more_to_come=True, workers=4)
+    size = sizer.size(waiting, more_to_come=more, workers=4)
 
-    longest = max(TARGET_SECONDS, min(LONG_SECONDS, MANY * cost))
+    longest = max(TARGET_SECONDS, min(LONG_SECONDS if more else UNHURRIED_SECONDS, MANY * cost))
     assert size == 1 or size * cost <= longest * 1.000001
     most = MAX_BYTES_OF_FEW if size <= FEW else MAX_BYTES
     assert size == 1 or size * nbytes <= most

@@ -274,6 +274,7 @@ class RemoteCall:
         payload = pack_values(self.items(command.start, command.stop), self.codec, self._what)
         flags = (
             (fr.FLAG_BLOCK if payload.block else 0)
+            | (fr.FLAG_UNHURRIED if self._whole is not None else 0)
             | (fr.FLAG_STAR if self.star else 0)
             | (fr.FLAG_MARK if command.marked else 0)
             | (fr.FLAG_STOP_ON_FAILURE if command.stop_on_failure else 0)

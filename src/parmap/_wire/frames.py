@@ -47,6 +47,8 @@ CUT = 23
 
 FLAG_LAST = 1
 """The chunk is over: no more results of it will come."""
+FLAG_UNHURRIED = 1
+"""Of a chunk: all of its call's results are awaited together, so reports may be rare."""
 FLAG_BLOCK = 2
 """The payload is a block: one pickle of many plain values."""
 FLAG_FAILURES = 4
@@ -66,8 +68,7 @@ FLAG_STOP_ON_FAILURE = 32
 FLAG_FRESH = 64
 """The first chunk of another call of that function: what by-value code has written is forgotten."""
 FLAG_ALONE = 128
-"""The chunk is a task of its own, and its function comes in it, with what its arguments are; with
-FLAG_STAR only those come, as an item's."""
+"""The chunk is a task, whose function comes in it; with FLAG_STAR only its arguments do, as an item."""
 FLAG_RETRIED = 64
 """The one item of this report failed with something that its call retries."""
 FLAG_BLOATED = 128
@@ -89,8 +90,7 @@ HEADER = struct.Struct("<IBBHI4x5q")
 LENGTH_BYTES = 8
 _SMALL = struct.Struct("<IBBHI4x5qQ")  # a header and one length
 
-# Below this a copy into the head of the frame costs less than one more iovec.
-JOIN_BELOW = 16 * 1024
+JOIN_BELOW = 16 * 1024  # a copy into the head of the frame costs less than one more iovec
 # From this size on a segment is received in place, into memory of its own.
 PRIVATE_FROM = 64 * 1024
 # Room for many small frames per recv; larger costs cache and gains nothing.

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from parmap._worker.terms import Terms
     from parmap._worker.trouble import Trouble
 
-# Finished results of marked items wait this long at most for the rest of their chunk.
+# Finished results of marked items wait so long at most for the rest; of an unhurried chunk 5 times.
 REPORT_EVERY_NS = 10_000_000
 
 
@@ -268,6 +268,7 @@ class ChunkRun:
 
     def _run_marked(self) -> None:
         control, index = self._control, self._frame.first
+        every = REPORT_EVERY_NS * (5 if self._frame.flags & fr.FLAG_UNHURRIED else 1)
         for item in self._rest:
             index += 1
             control.began = monotonic_ns()
@@ -284,7 +285,7 @@ class ChunkRun:
             if not hygiene.hears_cuts:
                 self._cut()
             now = perf_counter_ns()
-            if now - self._since > REPORT_EVERY_NS and self._rest.__length_hint__():  # type: ignore[attr-defined]
+            if now - self._since > every and self._rest.__length_hint__():  # type: ignore[attr-defined]
                 self._report_so_far(now)
 
     def _report(self, now: int, *, last: bool = False, retried: bool = False) -> None:

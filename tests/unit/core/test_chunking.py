@@ -10,6 +10,7 @@ from parmap._core.chunking import (
     COARSE_SECONDS,
     FEW,
     GROWTH,
+    LONG_SECONDS,
     MARK_SECONDS,
     MAX_BYTES,
     MAX_BYTES_OF_FEW,
@@ -17,6 +18,7 @@ from parmap._core.chunking import (
     OVERRUN,
     PREFETCH_SECONDS,
     TARGET_SECONDS,
+    UNHURRIED_SECONDS,
     ChunkSizer,
     Cost,
     Costs,
@@ -150,7 +152,19 @@ def test_an_adaptive_chunk_that_overruns_is_cut_short():
 
 def test_dear_items_are_given_the_time_that_they_take():
     """Or whatever waits behind one of them would be taken back each time."""
-    assert sizer((1, 1.0, 0)).patience(2) == OVERRUN * 2.0
+    assert sizer((1, 1.0, 0)).patience(1) == OVERRUN * 1.0
+
+
+def test_a_long_chunk_of_many_has_no_longer_excess_than_a_short_one():
+    many = sizer((1, 0.010, 0))
+    assert many.patience(1) == pytest.approx(OVERRUN * 0.010)
+    assert many.patience(5) == pytest.approx(0.050 + (OVERRUN - 1) * LONG_SECONDS)
+
+
+@pytest.mark.parametrize(("more", "seconds"), [(True, LONG_SECONDS), (False, UNHURRIED_SECONDS)])
+def test_where_no_result_is_taken_before_the_last_chunks_are_longer(more, seconds):
+    size = sizer(*[(8, 0.008, 0)] * 9).size(10**6, more_to_come=more, workers=2)
+    assert 0.9 * seconds <= size * 0.001 <= seconds
 
 
 @pytest.mark.parametrize(

@@ -75,9 +75,9 @@ class Interrupted:
         return left
 
 
-def run(fn, page, *, marked, stops=False, count=ITEMS, interrupted=False):
+def run(fn, page, *, marked, stops=False, count=ITEMS, interrupted=False, more_flags=0):
     wire = Wire()
-    flags = fr.FLAG_BLOCK | (fr.FLAG_MARK if marked else 0)
+    flags = fr.FLAG_BLOCK | (fr.FLAG_MARK if marked else 0) | more_flags
     flags |= fr.FLAG_STOP_ON_FAILURE if stops else 0
     frame = Frame(fr.CHUNK, chunk=CHUNK, first=FIRST, count=count, flags=flags)
     pretended: Any = wire
@@ -280,3 +280,20 @@ def test_the_first_failure_ends_the_chunk_if_the_call_wants_that(marked):
         return 1 // (x - 2)
 
     assert set(outcomes(run(fn, Page(), marked=marked, stops=True))) == {0, 1, 2}
+
+
+@pytest.mark.parametrize(("flags", "reports"), [(0, 10), (fr.FLAG_UNHURRIED, 2)])
+def test_where_all_results_are_awaited_together_reports_are_rare(flags, reports, monkeypatch):
+    """Each item takes a little more than the time between two reports."""
+    now = 0
+    monkeypatch.setattr(tasks, "perf_counter_ns", lambda: now)
+
+    def fn(x):
+        nonlocal now
+        now += tasks.REPORT_EVERY_NS + 1
+        return x
+
+    frames = run(fn, Page(), marked=True, count=10, more_flags=flags)
+
+    assert [frame.kind for frame in frames] == [fr.RESULTS] * reports
+    assert outcomes(frames) == {x: x for x in range(10)}
