@@ -4,7 +4,9 @@
 goes well nothing of it is left in the core's books, so nothing is written into them.  But between the
 two messages nobody may be at the wheel, and anybody may take it: so a task that is `away` is written
 into the books by whoever drives next, before anything else happens.  Only if that is the one who waits
-for its result, and the result is the next thing that comes, it never is.
+for its result, and the result is the next thing that comes, it never is.  The loop's own thread is not
+woken for it (that costs as much as all the rest) before somebody asks for the result in another way,
+or all has been still for a while.
 """
 
 from __future__ import annotations

@@ -309,7 +309,7 @@ class Scheduler(Losses):
             self._assign(*choice)
         present = sum(worker.present for worker in self.workers.values())
         if present == self._limit or (self._failed_starts and present):
-            return  # starting fails just now: those that are there do the work
+            return  # no more may be, or starting fails just now: those that are there do the work
         for _ in range(present, workers_wanted(self.calls.values(), self.workers, self._limit)):
             worker = Worker(next(self._ids), self.story)
             self._out += self._staff.hire(worker, self._now)

@@ -214,6 +214,29 @@ def test_descriptors_nobody_received_are_closed_with_the_link(links, null):
     os.close(read)
 
 
+@pytest.mark.parametrize("waiting", [0, 1])
+@pytest.mark.parametrize("size", [1, 300_000])
+def test_a_message_that_is_sent_at_once_keeps_its_turn(links, size, waiting):
+    """What does not go at once goes later, and behind what waited before."""
+    shrink(links[0])
+    links[0].setblocking(False)
+    outbox = Outbox(links[0])
+    before = [b"b" * 100_000] * waiting
+    if before:
+        outbox.post(before)
+    outbox.send(b"m" * size)
+    outbox.send(b"last")
+
+    expected = b"".join(before) + b"m" * size + b"last"
+    data, buffer = bytearray(), bytearray(1 << 16)
+    while len(data) < len(expected):
+        outbox.flush()
+        count, _ = links[1].receive_into(buffer)
+        data += buffer[:count]
+    assert bytes(data) == expected
+    assert not outbox
+
+
 def test_a_dropped_message_tells_its_owner(links, null):
     links[0].setblocking(False)
     outbox = Outbox(links[0])
