@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from parmap._core.calls import Call
 from parmap._core.chunking import (
+    CHEAPEST_SECONDS,
     FEW,
     GROWTH,
     LEAST_SECONDS,
@@ -49,11 +50,14 @@ def test_a_chunk_has_at_least_one_item_and_no_more_than_wait(reports, waiting, m
 
 @given(REPORTS, WAITING, st.booleans(), WORKERS)
 def test_growth_is_bounded_by_what_has_been_proven(reports, waiting, more, workers):
-    """A cost that jumps is met by a chunk that is wrong by one factor at the most."""
+    """A cost that jumps is met by a chunk that is wrong by one factor at the most, or that was worth
+    no more than a message."""
     proven = max((items for items, _, _ in reports), default=0)
-    size = measured(reports).size(waiting, more_to_come=more, workers=workers)
+    sizer = measured(reports)
+    size = sizer.size(waiting, more_to_come=more, workers=workers)
 
-    assert size <= max(1, GROWTH * proven)
+    cost = 1.0 if sizer.cost is None else max(sizer.cost.seconds, CHEAPEST_SECONDS)
+    assert size <= max(1, GROWTH * proven, LEAST_SECONDS / cost)
 
 
 @given(REPORTS, WAITING, WORKERS)

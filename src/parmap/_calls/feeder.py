@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from parmap._calls.recording import clock as clock_ns
@@ -17,6 +18,11 @@ FLUSH_SECONDS = 0.001
 # After reading from a slow input, results are waited for this share of the time that it took: those
 # of quick tasks are not held up by the next read, and the input loses a tenth at the most.
 WAIT_SHARE = 0.1
+
+
+# So many items are read between two looks at the clock, if it takes no longer than this for each.
+MOST_AT_ONCE = 32
+QUICK_SECONDS = 2e-6
 
 
 class Feeder:
@@ -49,17 +55,18 @@ class Feeder:
         batch: list[Any] = []
         record = self._source.record
         since = clock_ns() if record is not None else 0
-        clock, add, take = time.monotonic, batch.append, self._inputs.__next__
-        began = now = clock()
-        end = began + FLUSH_SECONDS
+        began = now = time.monotonic()
+        end, part = began + FLUSH_SECONDS, 1
         try:
-            for _ in range(room):
-                add(take())
-                now = clock()
-                if now >= end:
+            while len(batch) < room and now < end:
+                part = min(part, room - len(batch))
+                read = len(batch) + part
+                batch += islice(self._inputs, part)  # those before an error stay in the list
+                if len(batch) < read:
+                    self._inputs = None
                     break
-        except StopIteration:
-            self._inputs = None
+                now = time.monotonic()
+                part = MOST_AT_ONCE if now - began < QUICK_SECONDS * read else 1
         except KeyboardInterrupt:
             raise
         except BaseException as error:

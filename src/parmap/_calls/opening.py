@@ -9,6 +9,7 @@ from parmap._calls.captured import warn_of_size
 from parmap._calls.references import named
 from parmap._calls.remote import RemoteCall, encode_function, has_terms
 from parmap._limits import NO_LIMITS, Limits
+from parmap._wire.mapped import in_file
 from parmap._wire.pickling import Codec
 from parmap._wire.variables import carried
 
@@ -40,14 +41,15 @@ def remote_call(
     kept = name if limits == NO_LIMITS and not variables else None
     function = kept or encode_function(codec, fn, "fn", limits, variables)
     warn_of_size(fn, function, cap)
+    here = surroundings.of_call()
     return kind(
         engine,
-        function,
+        in_file(function) if cap > 1 else function,
         star=star,
         cap=cap,
         chunksize=chunksize,
         on_failure=on_failure,
-        surroundings=surroundings.of_call(),
+        surroundings=here,
         codec=codec,
         by_reference=kept is not None,
         known_as=None if name is None else bytes(name.data),

@@ -16,6 +16,7 @@ from parmap._limits import NO_LIMITS, Limits
 from parmap._wire import frames as fr
 from parmap._wire.apart import Apart
 from parmap._wire.frames import Frame
+from parmap._wire.mapped import Mapped
 from parmap._wire.payload import pack_values
 from parmap._worker.retried import to_send
 from parmap.errors import SerializationError
@@ -243,8 +244,11 @@ class RemoteCall:
 
     @property
     def function_flags(self) -> int:
-        limited = fr.FLAG_LIMITED if self.limits.task_timeout is not None else 0
-        return limited | (fr.FLAG_TERMS if self._has_terms else 0)
+        return (
+            (fr.FLAG_LIMITED if self.limits.task_timeout is not None else 0)
+            | (fr.FLAG_TERMS if self._has_terms else 0)
+            | (fr.FLAG_MAPPED if isinstance(self.function, Mapped) else 0)
+        )
 
     def lend(self) -> Encoded:
         """The function, for a frame; `give_back` follows."""

@@ -27,7 +27,7 @@ LONG_SECONDS = 0.010
 # 10 ms: 0.5 % of the time instead of 2).
 UNHURRIED_SECONDS = 0.050
 # A chunk may be wrong by this factor at most when the cost of items jumps, because it cannot be
-# longer than GROWTH times one that was measured.
+# longer than GROWTH times one that was measured (or than what is worth a message).
 GROWTH = 8
 # A chunk that runs this many times longer than meant is cut short, for others to run its rest.  (A long
 # one of many items has the excess of one of LONG_SECONDS.)
@@ -42,6 +42,8 @@ MAX_BYTES_OF_FEW = 1024 * 1024
 # The last chunks get smaller, so that all workers end together, but not smaller than this: a message
 # costs 0.1 ms or so, and what is left of the imbalance is no more than this.
 LEAST_SECONDS = 0.0003
+# No item costs less: if one seems to, a clock stood still.
+CHEAPEST_SECONDS = 50e-9
 # From this cost on an item is marked (its index is noted before it runs): 2 clock reads and a store
 # are then below 1 % of it.
 MARK_SECONDS = 20e-6
@@ -151,13 +153,13 @@ class ChunkSizer:
         cost = max(self._cost, 1e-9)
         longest = self._longest if more_to_come else self._unhurried
         seconds = max(self._target, min(longest, MANY * cost))
-        wanted = min(self._proven * GROWTH, int(seconds / cost))
+        least = int(LEAST_SECONDS / max(cost, CHEAPEST_SECONDS))
+        wanted = min(max(self._proven * GROWTH, least), int(seconds / cost))
         if self._nbytes > 0:
             few = min(FEW, int(MAX_BYTES_OF_FEW / self._nbytes))
             wanted = min(wanted, max(few, int(MAX_BYTES / self._nbytes)))
         if not more_to_come:
             # Guided: the last chunks get smaller, so that the workers finish together.
-            least = int(LEAST_SECONDS / cost)
             wanted = min(wanted, max(least, -(-waiting // (2 * workers))))
         return max(1, min(wanted, waiting))
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from parmap._cpus import share
 from parmap._wire import frames as fr
 from parmap._wire.frames import Frame
+from parmap._wire.mapped import Mapped, in_file
 from parmap._wire.pickling import Codec, Encoded
 from parmap.errors import SerializationError
 
@@ -34,7 +35,8 @@ class Setup:
         self._memory = memory
         self._initializer: Encoded | None = None
         if initializer is not None:
-            self._initializer = _encoded(initializer, initargs)
+            encoded = _encoded(initializer, initargs)
+            self._initializer = in_file(encoded) if workers > 1 else encoded
 
     def __del__(self) -> None:
         # No worker will be started any more: what its arguments kept open (ends of channels) goes.
@@ -47,7 +49,12 @@ class Setup:
         if self._initializer is None:
             return Frame(fr.SETUP, segments=[head])
         initializer = self._initializer
-        return Frame(fr.SETUP, segments=[head, *initializer.segments], fds=initializer.fds)
+        return Frame(
+            fr.SETUP,
+            flags=fr.FLAG_MAPPED if isinstance(initializer, Mapped) else 0,
+            segments=[head, *initializer.segments],
+            fds=initializer.fds,
+        )
 
 
 def _encoded(initializer: Callable[..., object], initargs: tuple[Any, ...]) -> Encoded:

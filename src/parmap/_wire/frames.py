@@ -77,6 +77,8 @@ FLAG_LIMITED = 1
 """Of a function: its items may not run for ever."""
 FLAG_TERMS = 2
 """Of a function: with it comes what else its call has to tell (`parmap._worker.terms`)."""
+FLAG_MAPPED = 32
+"""Of a function or a set-up: its buffers are in a file, the last descriptor (`mapped`)."""
 
 KIND_NAMES = {
     SETUP: "SETUP", FUNCTION: "FUNCTION", CHUNK: "CHUNK", FORGET: "FORGET", STOP: "STOP",
@@ -91,12 +93,9 @@ LENGTH_BYTES = 8
 _SMALL = struct.Struct("<IBBHI4x5qQ")  # a header and one length
 
 JOIN_BELOW = 16 * 1024  # a copy into the head of the frame costs less than one more iovec
-# From this size on a segment is received in place, into memory of its own.
-PRIVATE_FROM = 64 * 1024
-# Room for many small frames per recv; larger costs cache and gains nothing.
-BUFFER_BYTES = 256 * 1024
-# Only nonsense exceeds these; a peer that sends nonsense is our bug, not a reason to run out of
-# memory.
+PRIVATE_FROM = 64 * 1024  # from here on a segment is received in place, into memory of its own
+BUFFER_BYTES = 256 * 1024  # room for many small frames per recv; more costs cache, gains nothing
+# Only nonsense exceeds these, which is our bug and no reason to run out of memory.
 MOST_SEGMENTS = 1 << 26
 LARGEST_SEGMENT = 1 << 46
 

@@ -194,7 +194,7 @@ class _Worker:
         if flags & fr.FLAG_LIMITED:
             hygiene.keep_descendants()
         try:
-            fn = codec.loads(Encoded.from_segments(segments, fds))
+            fn = codec.loads(_encoded(segments, fds, flags))
             fn, told = fn if flags & fr.FLAG_TERMS else (fn, ())
             return fn, codec, Terms(*told)
         except Terminated:
@@ -224,9 +224,8 @@ class _Worker:
     def _initialize(self, frame: Frame) -> bool:
         codec = self._codec.for_call()
         try:
-            initializer, initargs = codec.loads(
-                Encoded.from_segments(frame.segments[1:], frame.fds)
-            )
+            given = _encoded(frame.segments[1:], frame.fds, frame.flags)
+            initializer, initargs = codec.loads(given)
             initializer(*initargs)
         except Terminated:
             raise
@@ -241,6 +240,15 @@ class _Worker:
 
     def _say(self, frame: Frame) -> None:
         self._link.send_all(pack_frame(frame))
+
+
+def _encoded(segments: list[Buffer], fds: Sequence[int], flags: int) -> Encoded:
+    """A function or an initializer, as it came."""
+    if not flags & fr.FLAG_MAPPED:
+        return Encoded.from_segments(segments, fds)
+    from parmap._wire.mapped import from_file  # only who gets such a thing pays for it
+
+    return from_file(segments, fds)
 
 
 def _trouble_of(orders: Orders | None, worker: int) -> Trouble | None:

@@ -7,9 +7,11 @@ import math
 import pytest
 
 from parmap._core.chunking import (
+    CHEAPEST_SECONDS,
     COARSE_SECONDS,
     FEW,
     GROWTH,
+    LEAST_SECONDS,
     LONG_SECONDS,
     MARK_SECONDS,
     MAX_BYTES,
@@ -36,8 +38,9 @@ def sizer(*reports: tuple[int, float, int], fixed: int | None = None) -> ChunkSi
     ("reports", "waiting", "more", "workers", "size"),
     [
         ([], 1000, True, 4, 1),  # nothing is bet before the cost is known
-        ([(1, 1e-6, 0)], 1000, True, 4, GROWTH),
-        ([(1, 1e-6, 0), (8, 8e-6, 0)], 1000, True, 4, 8 * GROWTH),
+        ([(1, 1e-4, 0)], 1000, True, 4, GROWTH),
+        ([(1, 2e-5, 0), (8, 16e-5, 0)], 1000, True, 4, 8 * GROWTH),
+        ([(1, 1e-6, 0)], 1000, True, 4, 300),  # what is worth a message is no bet
         ([(100, 100e-6, 0)], 10**6, True, 4, 800),
         ([(1000, 1000e-6, 0)], 10**6, True, 4, 3000),  # 3 ms of work
         ([(1, 0.01, 0)], 1000, True, 4, 1),
@@ -50,7 +53,7 @@ def sizer(*reports: tuple[int, float, int], fixed: int | None = None) -> ChunkSi
         ([(100, 1e-4, 0)], 16, False, 4, 16),  # but no less than a message is worth
         ([(1000, 1e-3, 0)], 2000, False, 4, 300),
         ([(100, 1e-4, 0)], 5, True, 4, 5),
-        ([(100, 0.0, 0)], 10**6, True, 4, 800),  # a clock that stood still
+        ([(100, 0.0, 0)], 10**6, True, 4, int(LEAST_SECONDS / CHEAPEST_SECONDS)),  # it stood still
     ],
 )
 def test_the_size_of_a_chunk(reports, waiting, more, workers, size):
@@ -132,9 +135,9 @@ def test_a_second_chunk_waits_only_behind_a_short_one(cost, fixed, waiting, pref
 def test_what_an_earlier_call_has_learned_is_where_a_later_one_begins():
     """No item is spent on finding out; but growth goes on from what was proven."""
     made = sizer()
-    made.recall(sizer((10, 10e-6, 0)).cost)
+    made.recall(sizer((3, 6e-5, 0)).cost)
 
-    assert made.size(10**6, more_to_come=True, workers=4) == 10 * GROWTH
+    assert made.size(10**6, more_to_come=True, workers=4) == 3 * GROWTH
 
 
 def test_a_call_that_has_measured_nothing_has_nothing_to_tell():
@@ -177,7 +180,7 @@ def test_how_many_chunks_the_waiting_items_make(waiting, fixed, chunks):
 
 @pytest.mark.parametrize(
     ("reports", "fixed", "appetite"),
-    [([], None, 12), ([], 5, 60), ([(1, 1e-6, 0)], None, 12 * GROWTH)],
+    [([], None, 12), ([], 5, 60), ([(1, 1e-4, 0)], None, 12 * GROWTH)],
 )
 def test_appetite_is_three_chunks_for_each_of_four_workers(reports, fixed, appetite):
     """One runs, one waits at the worker, one is on its way."""
