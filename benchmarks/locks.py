@@ -1,6 +1,6 @@
 """Locks beside those of multiprocessing, interleaved in one run.
 
-    python benchmarks/locks.py [--rounds N]
+    python benchmarks/locks.py [--rounds N] [--json]
 
 Uncontended: CPU time of one ``with lock``. Contended: pairs per second of two processes that come
 back at once. Takeover: from the SIGKILL of the holder until the next one has the lock.
@@ -9,6 +9,7 @@ back at once. Takeover: from the SIGKILL of the holder until the next one has th
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import os
 import signal
@@ -63,27 +64,49 @@ def takeover(lock: Lock) -> float:
     return took
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=7)
-    rounds = parser.parse_args().rounds
-    contestants: dict[str, Any] = {
-        "multiprocessing.Lock": multiprocessing.Lock(), "parmap.Lock": Lock(),
-        "multiprocessing.RLock": multiprocessing.RLock(), "parmap.RLock": RLock(),
-        "multiprocessing.Semaphore(2)": multiprocessing.Semaphore(2),
-        "parmap.Semaphore(2)": Semaphore(2),
+def measure(rounds: int) -> dict[str, dict[str, dict[str, float]]]:
+    """Scenario -> contestant -> figures, medians; parmap's own first."""
+    kinds: dict[str, dict[str, Any]] = {
+        "Lock": {"Lock": Lock(), "multiprocessing.Lock": multiprocessing.Lock()},
+        "RLock": {"RLock": RLock(), "multiprocessing.RLock": multiprocessing.RLock()},
+        "Semaphore(2)": {
+            "Semaphore": Semaphore(2), "multiprocessing.Semaphore": multiprocessing.Semaphore(2),
+        },
     }  # fmt: skip
-    alone: dict[str, list[float]] = {name: [] for name in contestants}
-    together: dict[str, list[float]] = {name: [] for name in contestants}
+    taken: dict[str, dict[str, dict[str, list[float]]]] = {
+        kind: {name: {"alone_ns": [], "two_krate": []} for name in locks}
+        for kind, locks in kinds.items()
+    }
     for _ in range(rounds):
-        for name, lock in contestants.items():
-            alone[name].append(uncontended(lock))
-            together[name].append(contended(lock))
-    print(f"{'':30}{'alone, ns':>12}{'two, 1000/s':>14}")
-    for name in contestants:
-        print(f"{name:30}{median(alone[name]):12.0f}{median(together[name]):14.0f}")
-    took = [takeover(contestants["parmap.Lock"]) for _ in range(10 * rounds)]
-    print(f"takeover after SIGKILL: median {median(took):.2f} ms, worst {max(took):.2f} ms")
+        for kind, locks in kinds.items():
+            for name, lock in locks.items():
+                taken[kind][name]["alone_ns"].append(uncontended(lock))
+                taken[kind][name]["two_krate"].append(contended(lock))
+    report = {
+        kind: {
+            name: {key: median(values) for key, values in figures.items()}
+            for name, figures in locks.items()
+        }
+        for kind, locks in taken.items()
+    }
+    took = [takeover(kinds["Lock"]["Lock"]) for _ in range(10 * rounds)]
+    report["takeover"] = {"Lock": {"after_kill_ms": median(took), "worst_ms": max(took)}}
+    return report
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    report = measure(options.rounds)
+    if options.json:
+        print(json.dumps(report, indent=2))
+        return
+    for kind, locks in report.items():
+        for name, figures in locks.items():
+            words = "  ".join(f"{key} {value:,.2f}" for key, value in figures.items())
+            print(f"{kind:14} {name:28} {words}")
 
 
 if __name__ == "__main__":
