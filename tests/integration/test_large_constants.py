@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -76,7 +77,7 @@ def test_it_is_mapped_and_goes_with_its_call(data, tmp_path):
         assert set(all_workers(pool, 2, tmp_path)) == set(pids)
 
 
-kept = []
+kept: list[Any] = []
 
 
 def keep(data):
