@@ -13,6 +13,7 @@ from parmap.errors import InternalError
 from support.scheduling import CHEAP, DEAR, Desk, orders, results
 
 LATE = OVERRUN * TARGET_SECONDS
+SHORT = TARGET_SECONDS / 16  # eight of them are a chunk
 
 
 def busy_with(items: int, *, cap: int = 1, chunksize: int | None = None) -> tuple[Desk, Assign]:
@@ -20,7 +21,7 @@ def busy_with(items: int, *, cap: int = 1, chunksize: int | None = None) -> tupl
     desk = Desk()
     desk.open(1, 1, chunksize=chunksize, ended=False, cap=cap)
     (first,) = desk.come()
-    desk.tell(results(first, 1, last=True, seconds=CHEAP))
+    desk.tell(results(first, 1, last=True, seconds=SHORT))
     commands = desk.tell(ev.ItemsAdded(1, items), ev.InputEnded(1))
     return desk, orders(commands)[0]
 
@@ -81,7 +82,7 @@ def test_a_second_chunk_is_watched_from_when_it_becomes_the_first():
     """Not from when it was sent, nor from when the one before it was."""
     desk, first = busy_with(16)  # two chunks are there
     desk.later(LATE * 0.6)
-    desk.done(first, seconds=8 * CHEAP)
+    desk.done(first, seconds=8 * SHORT)
 
     assert cuts(desk.later(LATE * 0.6)) == []
     assert len(cuts(desk.later(LATE * 0.6))) == 1
@@ -92,7 +93,7 @@ def test_a_worker_that_is_being_cut_is_sent_nothing():
     desk = Desk()
     desk.open(1, 1, chunksize=None, ended=False)
     (first,) = desk.come()
-    desk.tell(results(first, 1, last=True, seconds=CHEAP))
+    desk.tell(results(first, 1, last=True, seconds=SHORT))
     desk.tell(ev.ItemsAdded(1, 8))
     assert len(cuts(desk.later(LATE))) == 1
 
