@@ -24,7 +24,7 @@ from parmap import (
     parallel_map,
     parallel_starmap,
 )
-from support.gates import Gate, kept_pool
+from support.gates import Gate, all_workers, kept_pool
 from support.tasks import double, fail
 
 FOREVER = 600
@@ -87,15 +87,16 @@ def test_a_call_that_is_done_in_time_knows_nothing_of_it(pool):
     assert parallel_map(double, range(5), timeout=30, pool=pool) == [0, 2, 4, 6, 8]
 
 
-def test_the_results_that_arrive_while_the_call_is_being_ended_are_kept(pool):
+def test_the_results_that_arrive_while_the_call_is_being_ended_are_kept(pool, tmp_path):
     """Within the grace that running items get."""
 
     def task(x):
-        time.sleep(0.25)
+        time.sleep(0.6)
         return x
 
+    all_workers(pool, 2, tmp_path)
     with pytest.raises(CallTimeoutError) as caught:
-        parallel_map(task, range(2), timeout=0.2, chunksize=1, pool=pool)
+        parallel_map(task, range(2), timeout=0.5, chunksize=1, pool=pool)
 
     assert caught.value.results == [0, 1]
 

@@ -60,7 +60,7 @@ def test_what_a_worker_writes_nobody_else_sees(data, tmp_path):
     for results in (first, again):
         for pid in {pid for pid, _ in results}:
             seen = [before for each, before in results if each == pid]
-            assert seen == [7] + [1] * (len(seen) - 1)
+            assert sorted(seen) == [1] * (len(seen) - 1) + [7]  # in whatever order they were run
     assert data[5] == 7
 
 
