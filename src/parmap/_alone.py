@@ -59,7 +59,7 @@ def _leave(driver: Driver, call: SubmittedCall) -> bool:
     driver.away = call.away = away
     peer.allow(call.cpus)
     frame, done = call.frame(away.chunk)
-    if call.is_task:
+    if not call.is_alone:
         driver._forget(driver._references.lend(peer, call, frame))
     driver._crew.send(peer, frame)
     if done is not None:

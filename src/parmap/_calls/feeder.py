@@ -18,8 +18,6 @@ FLUSH_SECONDS = 0.001
 # After reading from a slow input, results are waited for this share of the time that it took: those
 # of quick tasks are not held up by the next read, and the input loses a tenth at the most.
 WAIT_SHARE = 0.1
-
-
 # So many items are read between two looks at the clock, if it takes no longer than this for each.
 MOST_AT_ONCE = 32
 QUICK_SECONDS = 2e-6

@@ -44,7 +44,7 @@ def remote_call(
     here = surroundings.of_call()
     return kind(
         engine,
-        in_file(function) if cap > 1 else function,
+        in_file(function, cap),
         star=star,
         cap=cap,
         chunksize=chunksize,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from functools import cached_property
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,6 @@ from parmap._limits import NO_LIMITS, Limits
 from parmap._wire import frames as fr
 from parmap._wire.apart import Apart
 from parmap._wire.frames import Frame
-from parmap._wire.mapped import Mapped
 from parmap._wire.payload import pack_values
 from parmap._worker.retried import to_send
 from parmap.errors import SerializationError
@@ -98,6 +96,7 @@ class RemoteCall:
         self.appetite = 2 * cap
         self.mailbox: SimpleQueue[Report | Lost | Ended | Deliverable] = SimpleQueue()
         self.engine = engine
+        self._kept = Kept()  # the items, if they come by and by
 
     # How each begins; here, where it costs nothing: there is a call for every submitted task.
     is_abandoned = False  # nobody waits for it any more
@@ -110,11 +109,6 @@ class RemoteCall:
     _given_up: ev.CallCancelled | None = None
     has_key = False
     record: CallRecord | None = None  # of a profiled call
-
-    @cached_property
-    def _kept(self) -> Kept:
-        """The items, if they come by and by."""
-        return Kept()
 
     # ------------------------------------------------------------------ the caller's side
 
@@ -247,7 +241,7 @@ class RemoteCall:
         return (
             (fr.FLAG_LIMITED if self.limits.task_timeout is not None else 0)
             | (fr.FLAG_TERMS if self._has_terms else 0)
-            | (fr.FLAG_MAPPED if isinstance(self.function, Mapped) else 0)
+            | self.function.flags
         )
 
     def lend(self) -> Encoded:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from parmap._cpus import share
 from parmap._wire import frames as fr
 from parmap._wire.frames import Frame
-from parmap._wire.mapped import Mapped, in_file
+from parmap._wire.mapped import in_file
 from parmap._wire.pickling import Codec, Encoded
 from parmap.errors import SerializationError
 
@@ -35,8 +35,7 @@ class Setup:
         self._memory = memory
         self._initializer: Encoded | None = None
         if initializer is not None:
-            encoded = _encoded(initializer, initargs)
-            self._initializer = in_file(encoded) if workers > 1 else encoded
+            self._initializer = in_file(_encoded(initializer, initargs), workers)
 
     def __del__(self) -> None:
         # No worker will be started any more: what its arguments kept open (ends of channels) goes.
@@ -51,7 +50,7 @@ class Setup:
         initializer = self._initializer
         return Frame(
             fr.SETUP,
-            flags=fr.FLAG_MAPPED if isinstance(initializer, Mapped) else 0,
+            flags=initializer.flags,
             segments=[head, *initializer.segments],
             fds=initializer.fds,
         )

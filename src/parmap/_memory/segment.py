@@ -58,7 +58,7 @@ class Segment:
         """Return new memory of zeros, `size` bytes rounded up to whole pages."""
         if size < 0:
             raise ValueError("size must not be negative")
-        return cls.from_fd(anonymous_file(_whole_pages(size)))
+        return cls.from_fd(anonymous_file(whole_pages(size)))
 
     @classmethod
     def from_fd(cls, fd: int) -> Segment:
@@ -98,7 +98,7 @@ class Segment:
         if self._map is None:
             raise ValueError("this segment is closed")
         if size > self.size:
-            extend(self._fd, _whole_pages(size))
+            extend(self._fd, whole_pages(size))
             self.refresh()
 
     def refresh(self) -> int:
@@ -156,7 +156,7 @@ class Segment:
     def _remap(self) -> None:
         """Map the file as long as it is now. The mapping before lives on in its views."""
         size = os.fstat(self._fd).st_size
-        new = _map(self._fd, size)
+        new = map_file(self._fd, size)
         self._old = [old for old in self._old if old() is not None]
         if self._map is not None:
             self._old.append(ref(self._map))
@@ -179,17 +179,19 @@ def _arrive(ticket: Ticket) -> Segment:
     return Segment.from_fd(import_fd(ticket))
 
 
-def _whole_pages(size: int) -> int:
+def whole_pages(size: int) -> int:
+    """The size rounded up to whole pages, one at the least."""
     return max(PAGE, (size + PAGE - 1) // PAGE * PAGE)
 
 
-def _map(fd: int, size: int) -> mmap.mmap:
+def map_file(fd: int, size: int, access: int = mmap.ACCESS_DEFAULT) -> mmap.mmap:
+    """Map a file, shared unless `access` says otherwise.  The descriptor stays the caller's."""
     if sys.version_info >= (3, 13):
         return mmap.mmap(
-            fd, size, trackfd=False
+            fd, size, access=access, trackfd=False
         )  # else each mapping keeps a second descriptor open
     try:
-        return mmap.mmap(fd, size)
+        return mmap.mmap(fd, size, access=access)
     except OSError as error:
         too_many(error)
 

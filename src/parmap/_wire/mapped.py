@@ -10,23 +10,22 @@ from __future__ import annotations
 
 import mmap
 import os
-import sys
+import struct
 
 from parmap._memory.host import LINUX, anonymous_file, close_quietly, portable_level
+from parmap._memory.segment import map_file, whole_pages
 from parmap._memory.transit import FdSource
+from parmap._wire import frames as fr
 from parmap._wire.pickling import Encoded
 
 TYPE_CHECKING = False  # see pickling
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
     from parmap._wire.frames import Buffer
 
 # Less, all buffers together, is sent as quickly.
 SHARED_FROM = 1 << 20
-_ALIGNED = mmap.PAGESIZE
-_WITHOUT_FD: Any = {"trackfd": False} if sys.version_info >= (3, 13) else {}
 
 
 class Mapped(Encoded):
@@ -34,11 +33,11 @@ class Mapped(Encoded):
 
     __slots__ = ("_nbytes",)
 
+    flags = fr.FLAG_MAPPED
+
     def __init__(self, encoded: Encoded, sizes: Sequence[int], file: int) -> None:
-        table = memoryview(bytearray(8 * len(sizes))).cast("q")
-        for place, size in enumerate(sizes):
-            table[place] = size
-        super().__init__(encoded.data, [table.cast("B")], [*encoded.fds, file], encoded.kept)
+        table = struct.pack(f"{len(sizes)}q", *sizes)
+        super().__init__(encoded.data, [table], [*encoded.fds, file], encoded.kept)
         self._nbytes = encoded.nbytes
 
     @property
@@ -46,10 +45,10 @@ class Mapped(Encoded):
         return self._nbytes
 
 
-def in_file(encoded: Encoded) -> Encoded:
+def in_file(encoded: Encoded, workers: int) -> Encoded:
     """The same with its buffers in a file; as it is, where that gains nothing or cannot be had."""
     sizes = [memoryview(buffer).nbytes for buffer in encoded.buffers]
-    if sum(sizes) < SHARED_FROM or portable_level() != LINUX:
+    if workers < 2 or sum(sizes) < SHARED_FROM or portable_level() != LINUX:
         return encoded
     try:
         file = _written(encoded.buffers, sizes)
@@ -65,7 +64,7 @@ def from_file(segments: Sequence[Buffer], fds: Sequence[int]) -> Encoded:
     sizes = memoryview(table).cast("q").tolist()
     starts, end = _places(sizes)
     try:
-        mapping = mmap.mmap(file, end, access=mmap.ACCESS_COPY, **_WITHOUT_FD)
+        mapping = map_file(file, end, mmap.ACCESS_COPY)
     except OSError:
         FdSource(others).close_unclaimed()
         raise
@@ -96,5 +95,5 @@ def _places(sizes: Sequence[int]) -> tuple[list[int], int]:
     starts, end = [], 0
     for size in sizes:
         starts.append(end)
-        end += -(-size // _ALIGNED) * _ALIGNED
+        end += whole_pages(size)
     return starts, end

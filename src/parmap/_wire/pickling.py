@@ -49,6 +49,8 @@ class Encoded:
 
     __slots__ = ("buffers", "data", "fds", "kept")
 
+    flags = 0  # of the frame that carries it
+
     def __init__(
         self,
         data: Buffer,

@@ -14,10 +14,15 @@ if TYPE_CHECKING:
     from parmap._wire.payload import Item
 
 
+def brings_function(flags: int) -> bool:
+    """Whether a chunk is a task whose function comes in it, and not its arguments."""
+    return flags & (fr.FLAG_ALONE | fr.FLAG_STAR) == fr.FLAG_ALONE
+
+
 def caller_of(fn: Callable[..., Any], flags: int) -> tuple[Callable[[Any], Any], int]:
     """What calls a function for an item as it came, and how many of our own frames that makes."""
     ours = 1
-    if flags & (fr.FLAG_ALONE | fr.FLAG_STAR) == fr.FLAG_ALONE:
+    if brings_function(flags):
         return lambda nothing: fn(), ours + 1
     block, star = flags & fr.FLAG_BLOCK, flags & fr.FLAG_STAR
     if block and star:

@@ -23,6 +23,7 @@ from parmap._wire.frames import Frame, FrameReader, pack_frame
 from parmap._wire.payload import unpack
 from parmap._wire.pickling import Codec, Encoded
 from parmap._worker import hygiene, memory, output, threads
+from parmap._worker.calling import brings_function
 from parmap._worker.eager import Eager
 from parmap._worker.hygiene import Terminated
 from parmap._worker.surroundings import Taken
@@ -171,7 +172,7 @@ class _Worker:
         self._taken.note_modules()
 
     def _unpack(self, frame: Frame) -> tuple[Callable[..., Any], Codec, Terms, Sequence[Any]]:
-        if frame.flags & (fr.FLAG_ALONE | fr.FLAG_STAR) == fr.FLAG_ALONE:
+        if brings_function(frame.flags):
             return *self._load_function(frame.segments, frame.fds, frame.flags), [()]
         fn, codec, terms = self._functions[frame.call]
         if frame.flags & fr.FLAG_FRESH:

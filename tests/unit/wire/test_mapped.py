@@ -34,7 +34,7 @@ def arrived(sent):
 )
 def test_what_arrives_equals_what_was_sent_and_is_aligned(sizes):
     buffers = [random.Random(size).randbytes(size) for size in sizes]
-    sent = in_file(encoded(*buffers))
+    sent = in_file(encoded(*buffers), 2)
     try:
         assert isinstance(sent, Mapped)
         assert sent.nbytes == len(b"the pickle") + sum(sizes)
@@ -49,7 +49,7 @@ def test_what_arrives_equals_what_was_sent_and_is_aligned(sizes):
 @needs_files
 def test_each_may_write_into_its_own():
     data = bytearray(b"a" * SHARED_FROM)
-    sent = in_file(encoded(data))
+    sent = in_file(encoded(data), 2)
     data[:1] = b"z"  # too late
     one, other = arrived(sent).buffers[0], arrived(sent).buffers[0]
     memoryview(one)[:1] = b"b"
@@ -64,7 +64,7 @@ def test_each_may_write_into_its_own():
 @needs_files
 def test_other_descriptors_keep_their_places():
     read_end, write_end = os.pipe()
-    sent = in_file(encoded(bytes(SHARED_FROM), fds=[read_end, write_end]))
+    sent = in_file(encoded(bytes(SHARED_FROM), fds=[read_end, write_end]), 2)
     came = arrived(sent)
     os.write(came.fds[1], b"x")
     assert os.read(read_end, 1) == b"x"
@@ -79,13 +79,18 @@ def test_other_descriptors_keep_their_places():
 @pytest.mark.parametrize("buffers", [(), (bytes(SHARED_FROM - 1),), (bytes(SHARED_FROM // 3),) * 2])
 def test_what_is_small_is_sent(buffers):
     made = encoded(*buffers)
-    assert in_file(made) is made
+    assert in_file(made, 2) is made
+
+
+def test_to_one_worker_it_is_sent():
+    made = encoded(bytes(SHARED_FROM))
+    assert in_file(made, 1) is made
 
 
 def test_without_memory_files_it_is_sent(monkeypatch):
     monkeypatch.setenv("PARMAP_PORTABLE", "1")
     made = encoded(bytes(SHARED_FROM))
-    assert in_file(made) is made
+    assert in_file(made, 2) is made
 
 
 @needs_files
@@ -97,7 +102,7 @@ def test_without_room_it_is_sent(monkeypatch, step):
     monkeypatch.setattr(mapped if step == "anonymous_file" else os, step, refuse)
     before = os.listdir("/proc/self/fd")
     made = encoded(bytes(SHARED_FROM))
-    assert in_file(made) is made
+    assert in_file(made, 2) is made
     assert os.listdir("/proc/self/fd") == before
 
 
@@ -105,7 +110,7 @@ def test_without_room_it_is_sent(monkeypatch, step):
 def test_one_write_may_not_be_enough(monkeypatch):
     pwrite, data = os.pwrite, random.Random(1).randbytes(SHARED_FROM)
     monkeypatch.setattr(os, "pwrite", lambda fd, view, at: pwrite(fd, view[:100_000], at))
-    sent = in_file(encoded(data))
+    sent = in_file(encoded(data), 2)
     assert bytes(arrived(sent).buffers[0]) == data
     sent.close()
 
@@ -115,7 +120,7 @@ def test_a_file_that_cannot_be_mapped_leaves_nothing_open(monkeypatch):
     def refuse(*args, **options):
         raise OSError(errno.ENOMEM, "no room")
 
-    sent = in_file(encoded(bytes(SHARED_FROM), fds=[os.dup(0)]))
+    sent = in_file(encoded(bytes(SHARED_FROM), fds=[os.dup(0)]), 2)
     before = os.listdir("/proc/self/fd")
     monkeypatch.setattr(mmap, "mmap", refuse)
     with pytest.raises(OSError, match="no room"):
@@ -130,7 +135,7 @@ def test_arrays_of_any_shape_come_back():
     arrays = [numpy.arange(SHARED_FROM // 8 + 3), numpy.ones((3, 5), order="F"), numpy.empty(0)]
     buffers: list[pickle.PickleBuffer] = []
     data = pickle.dumps(arrays, 5, buffer_callback=buffers.append)
-    sent = in_file(Encoded(data, [buffer.raw() for buffer in buffers]))
+    sent = in_file(Encoded(data, [buffer.raw() for buffer in buffers]), 2)
     came = arrived(sent)
     for one, other in zip(pickle.loads(came.data, buffers=came.buffers), arrays, strict=True):
         assert (one == other).all()
